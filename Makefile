@@ -1,0 +1,49 @@
+# Everything happens in .venv; nothing but Python >= 3.11 and make has to be installed by hand.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# The interpreter that made the environment: another one (a changed PYTHON, a newer system) makes it anew.
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast check format lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Authly needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Call make with PYTHON=/path/to/python3.11.")'
+	@rm -rf $(VENV)
+	@echo "Making the environment in $(VENV) (about half a minute, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(STAMP) ## Authly on an embedded PostgreSQL, with its exporter (Ctrl-C ends all of it)
+	@$(BIN)/authly serve
+
+test: $(STAMP) ## the whole suite
+	@$(BIN)/pytest -n auto --dist worksteal -m 'not serial'
+	@$(BIN)/pytest -m serial
+
+test-fast: $(STAMP) ## unit tests only
+	@$(BIN)/pytest -n auto tests/unit
+
+check: $(STAMP) ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## resolve the dependencies again into requirements.lock (hashes, no addresses)
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --all-extras --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove the environment and the caches (never the state directory .authly)
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

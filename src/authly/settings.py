@@ -1,0 +1,217 @@
+"""Settings: read once from the environment, checked, frozen.
+
+Owns every ``AUTHLY_*`` variable and ``PROMETHEUS_MULTIPROC_DIR``: name, type, default, and the words that tell an
+operator what a variable accepts. Does not act on any of them.
+"""
+
+import ipaddress
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
+
+
+class SettingsError(ValueError):
+    """A setting holds something it does not accept; the message is one line for each such variable."""
+
+
+def _host_and_port(value: str) -> str:
+    match = _HOST_PORT.fullmatch(value)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError("not HOST:PORT")
+    if match["host"].startswith("["):
+        ipaddress.IPv6Address(match["host"][1:-1])
+    return value
+
+
+def _listen_address(value: str) -> str:
+    return value if value.startswith("unix:/") else _host_and_port(value)
+
+
+def _metrics_path(value: str) -> str:
+    # Route templates ("{x}") and anything a URL would have to escape are refused: this is one fixed address.
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]+", value) or "//" in value or value.startswith("/health/"):
+        raise ValueError("not a plain absolute path")
+    return value
+
+
+def _database_url(value: str) -> str:
+    if urlsplit(value).scheme not in {"postgresql", "postgres"}:
+        raise ValueError("not a PostgreSQL URL")
+    return value
+
+
+def _default_workers() -> int:
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def _setting(default: Any, accepts: str, description: str, **constraints: Any) -> Any:
+    """Declare a setting together with what an operator is told about it."""
+    extra = {"accepts": accepts}
+    if callable(default):
+        return Field(
+            default_factory=default, description=description, json_schema_extra=extra, **constraints
+        )
+    return Field(default=default, description=description, json_schema_extra=extra, **constraints)
+
+
+class Settings(BaseSettings):
+    """Everything an operator can choose, read from the environment and frozen."""
+
+    model_config = SettingsConfigDict(env_prefix="AUTHLY_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    bind: Annotated[str, AfterValidator(_listen_address)] = _setting(
+        "127.0.0.1:8000", "HOST:PORT, [IPv6]:PORT or unix:/PATH", "Where Authly answers its clients."
+    )
+    workers: int = _setting(
+        _default_workers,
+        "a whole number from 1 to 256",
+        "Worker processes. The default is one more than the CPUs this process may use.",
+        ge=1,
+        le=256,
+    )
+    worker_class: Literal["uvicorn", "asgi"] = _setting(
+        "uvicorn",
+        "uvicorn or asgi",
+        "The kind of Gunicorn worker: `uvicorn_worker.UvicornWorker` or Gunicorn's own `asgi`.",
+    )
+    max_requests: int = _setting(
+        20_000,
+        "a whole number from 0 to 100000000",
+        "A worker is replaced after this many requests, give or take a tenth; 0 never replaces it.",
+        ge=0,
+        le=100_000_000,
+    )
+    graceful_timeout: int = _setting(
+        30,
+        "a whole number of seconds from 1 to 3600",
+        "How long a worker that has been told to end may finish its requests.",
+        ge=1,
+        le=3600,
+    )
+    environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")] = _setting(
+        "development",
+        "1 to 32 letters, digits, dots, dashes and underscores",
+        "The name of this deployment, shown in `authly_application_info`.",
+    )
+    state_dir: Path = _setting(
+        Path(".authly"),
+        "a directory",
+        "Where Authly keeps what must outlive it: the embedded database and, unless set elsewhere, the metrics.",
+    )
+    database_url: Annotated[str, AfterValidator(_database_url)] | None = _setting(
+        None,
+        "a postgresql:// URL, or nothing for the embedded PostgreSQL",
+        "The PostgreSQL to use. Unset: Authly starts one of its own in the state directory.",
+    )
+    database_pool_size: int = _setting(
+        8, "a whole number from 1 to 100", "Connections to PostgreSQL at most, for each worker.", ge=1, le=100
+    )
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = _setting(
+        "info", "debug, info, warning, error or critical", "The least important log lines to write."
+    )
+    log_format: Literal["json", "console"] = _setting(
+        "json", "json or console", "One JSON object a line, or text for people."
+    )
+    metrics_enabled: bool = _setting(
+        True,
+        "true or false",
+        "Measure. When false: no middleware, no files, no exporter, and the metrics path answers 404.",
+    )
+    metrics_path: Annotated[str, AfterValidator(_metrics_path)] = _setting(
+        "/metrics",
+        "an absolute path of letters, digits and . _ ~ / -, such as /metrics",
+        "Where the exposition is found, on the exporter and on the application port.",
+    )
+    metrics_bind: Annotated[str, AfterValidator(_host_and_port)] = _setting(
+        "127.0.0.1:9464", "HOST:PORT or [IPv6]:PORT", "Where the exporter answers Prometheus."
+    )
+    metrics_rate_limit: int = _setting(
+        120,
+        "a whole number from 0 to 1000000",
+        "Scrapes a minute that one client address may make on the application port; 0 sets no limit.",
+        ge=0,
+        le=1_000_000,
+    )
+    metrics_collection_interval: float = _setting(
+        30.0,
+        "a number of seconds from 0.1 to 3600",
+        "How often levels (pool, sessions, tokens) are sampled.",
+        ge=0.1,
+        le=3600,
+    )
+    metrics_include_client_ids: bool = _setting(
+        False,
+        "true or false",
+        "Tell clients apart in metrics, by a keyed hash of the client id. Off: the label stays empty.",
+    )
+    prometheus_multiproc_dir: Path | None = _setting(
+        None,
+        "a directory of the user that runs Authly, which nobody else may write to",
+        "Where the workers' metric files are. Unset: `metrics` below the state directory, created with mode 0700.",
+        validation_alias="PROMETHEUS_MULTIPROC_DIR",
+    )
+
+    @cached_property
+    def state_path(self) -> Path:
+        """The state directory as an absolute path."""
+        return self.state_dir.expanduser().absolute()
+
+    @cached_property
+    def metrics_directory(self) -> Path:
+        """The directory of the metric files as an absolute path."""
+        configured = self.prometheus_multiproc_dir
+        return (configured.expanduser() if configured else self.state_path / "metrics").absolute()
+
+
+def variable_name(field: str) -> str:
+    """Return the environment variable of a field of :class:`Settings`."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"AUTHLY_{field.upper()}"
+
+
+def accepts(field: str) -> str:
+    """Return what a field of :class:`Settings` accepts, in words."""
+    extra = Settings.model_fields[field].json_schema_extra
+    if not isinstance(extra, dict):
+        raise TypeError(f"Settings.{field} does not say what it accepts")
+    return str(extra["accepts"])
+
+
+def without_password(url: str) -> str:
+    """Return a URL with its password, if it has one, replaced by three asterisks."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return urlunsplit(parts._replace(netloc=f"{name}{colon and ':***'}@{host}"))
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a variable holds something it does not accept. The message has one line for each: the
+            variable, what it holds, what it accepts.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = {variable_name(field): field for field in Settings.model_fields}
+        lines = []
+        for problem in error.errors():
+            # pydantic names a field by its alias where it has one, else by its own name.
+            place = str(problem["loc"][0])
+            field = names.get(place, place)
+            held = str(problem["input"])
+            shown = without_password(held) if "://" in held else held
+            lines.append(f"{variable_name(field)} holds {shown!r}, but accepts {accepts(field)}.")
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from error
