@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, ValidationError
+from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
@@ -54,11 +55,9 @@ def _default_workers() -> int:
 
 def _setting(default: Any, accepts: str, description: str, **constraints: Any) -> Any:
     """Declare a setting together with what an operator is told about it."""
-    extra = {"accepts": accepts}
+    extra: JsonDict = {"accepts": accepts}
     if callable(default):
-        return Field(
-            default_factory=default, description=description, json_schema_extra=extra, **constraints
-        )
+        return Field(default_factory=default, description=description, json_schema_extra=extra, **constraints)
     return Field(default=default, description=description, json_schema_extra=extra, **constraints)
 
 

@@ -1,0 +1,1 @@
+src/authly/gunicorn_conf.py

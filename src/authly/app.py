@@ -1,0 +1,89 @@
+"""The composition root: the one place where Authly's parts are put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI
+
+from authly import __version__
+from authly.api.health_router import health_router
+from authly.api.logging_middleware import LoggingMiddleware
+from authly.api.metrics_router import Scraper, metrics_router
+from authly.core import logging
+from authly.core.embedded_postgres import EmbeddedPostgres
+from authly.core.resource_manager import ResourceManager
+from authly.monitoring.exporter.application import Configuration
+from authly.monitoring.metrics import AuthlyMetrics, Metrics, NullMetrics
+from authly.monitoring.middleware import MetricsMiddleware
+from authly.monitoring.multiprocess import directory as metrics_directory
+from authly.monitoring.multiprocess import values
+from authly.monitoring.multiprocess.directory import DirectoryUnusableError
+from authly.settings import Settings, load_settings
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Put an application together.
+
+    Args:
+        settings: what an operator chose; read from the environment by default.
+
+    Raises:
+        SettingsError: a variable of the environment holds something it does not accept.
+        EmbeddedPostgresError: no database is configured, and none can be started.
+    """
+    settings = settings or load_settings()
+    logging.configure(settings.log_level, settings.log_format)
+    # Under Gunicorn the master has started the embedded server by now, and the settings say where it is.
+    database_url = settings.database_url or EmbeddedPostgres(settings.state_path).start()
+    resources = ResourceManager(database_url, settings.database_pool_size)
+    metrics: Metrics = NullMetrics()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # Never fails: Gunicorn takes a worker that fails to start for a reason to stop everything.
+        await resources.start()
+        metrics.update_application_info(settings.environment)
+        yield
+        await resources.stop()
+
+    app = FastAPI(
+        title="Authly",
+        version=__version__,
+        lifespan=lifespan,
+        # The pages for these load their scripts from elsewhere; the document itself stays at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.include_router(health_router(resources.check))
+    if settings.metrics_enabled:
+        directory, problem = _keep_metrics_in(settings.metrics_directory)
+        metrics = AuthlyMetrics()
+        scraper = Scraper(Configuration(directory, settings.metrics_path, settings.metrics_rate_limit, problem))
+        app.include_router(metrics_router(settings.metrics_path, scraper))
+        app.add_middleware(MetricsMiddleware, metrics=metrics)
+    # Added last, and therefore outermost.
+    app.add_middleware(LoggingMiddleware)
+    return app
+
+
+def _keep_metrics_in(directory: Path) -> tuple[Path | None, str]:
+    """Decide where this process keeps its metrics; return the directory, or None and why there is none.
+
+    Under Gunicorn the hooks have decided by now. Elsewhere (one ``uvicorn`` process in development) this does.
+    """
+    if not values.is_installed():
+        try:
+            for warning in metrics_directory.check(directory):
+                _log.warning(warning)
+            values.install(directory)
+        except DirectoryUnusableError as error:
+            _log.error("each process keeps its metrics to itself", reason=str(error))
+            values.install(None)
+            return None, str(error)
+    store = values.install(directory)
+    return (store.directory, "") if store else (None, "the metrics directory cannot be used; the log says why")

@@ -1,0 +1,164 @@
+"""The life of a worker's resources: the connection pool, the migrations, and their shutdown.
+
+Owns when they start and stop, and whether the worker is ready. It never keeps the worker from starting: a worker that
+fails to start ends the whole service, so a database that is away is waited for in the background.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from authly.core.database import Pool, connect, create_pool, explain
+from authly.core.migrations import MigrationError, installation_id, migrate
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.2, 5.0
+_ASK_TIMEOUT, _JUDGE_TIMEOUT = 0.5, 0.4
+_STOP_TIMEOUT = 1.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether requests can be served, and if not, why."""
+
+    ready: bool
+    reason: str
+
+
+class ResourceManager:
+    """Keep a worker connected to its database.
+
+    Args:
+        database_url: the PostgreSQL to use.
+        pool_size: connections at most.
+    """
+
+    def __init__(self, database_url: str, pool_size: int) -> None:
+        self.pool: Pool = create_pool(database_url, pool_size)
+        self.installation: UUID | None = None
+        self._url = database_url
+        self._readiness = Readiness(ready=False, reason="migrations have not run yet")
+        # Set when somebody doubts that the database answers; when that has been found out.
+        self._lost = asyncio.Event()
+        self._judged = asyncio.Event()
+        self._questions: set[asyncio.Task[None]] = set()
+        self._supervisor: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to connect, in the background. The pool opens when the schema is up to date."""
+        if self._supervisor is None:
+            self._supervisor = asyncio.create_task(self._supervise(), name="authly-database")
+
+    async def check(self) -> Readiness:
+        """Ask the database and tell whether it answers. Takes a second at most.
+
+        While it is known to be away, the last of the repeated attempts to reach it answers.
+        """
+        if not self._readiness.ready:
+            return self._readiness
+        # A task, for a query that is cancelled while the database hangs takes seconds to end.
+        question = asyncio.create_task(self._ask(), name="authly-readiness")
+        self._questions.add(question)
+        question.add_done_callback(self._questions.discard)
+        await asyncio.wait([question], timeout=_ASK_TIMEOUT)
+        error: Exception = TimeoutError()
+        if question.done():
+            try:
+                await question
+            except (psycopg.Error, OSError) as problem:
+                error = problem
+            else:
+                return self._readiness
+        question.cancel()
+        if self._is_busy():
+            return Readiness(ready=False, reason="every connection of the pool is in use")
+        # The supervisor finds out what is the matter, and is the only one to log it.
+        self._judged.clear()
+        self._lost.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._judged.wait(), _JUDGE_TIMEOUT)
+        if not self._judged.is_set():
+            return Readiness(ready=False, reason=f"database unreachable: {explain(error, self._url)}")
+        return self._readiness
+
+    async def stop(self) -> None:
+        """Close everything, within a few seconds even if the database does not answer."""
+        self._readiness = Readiness(ready=False, reason="shutting down")
+        tasks = set(self._questions)
+        if self._supervisor is not None:
+            tasks.add(self._supervisor)
+            self._supervisor = None
+        # The first cancellation lets psycopg cancel a query, politely; the second makes it drop the connection.
+        for _ in range(2):
+            if tasks:
+                for task in tasks:
+                    task.cancel()
+                _, tasks = await asyncio.wait(tasks, timeout=_STOP_TIMEOUT)
+        await _within(2 * _STOP_TIMEOUT, self.pool.close(timeout=_STOP_TIMEOUT))
+
+    async def _supervise(self) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            self._lost.clear()
+            try:
+                await self._connect()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may succeed
+                self._mark_away(error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LONGEST_DELAY)
+            else:
+                delay = _FIRST_DELAY
+                await self._lost.wait()
+
+    async def _connect(self) -> None:
+        connection = await connect(self._url)
+        try:
+            applied = await migrate(connection)
+            self.installation = await installation_id(connection)
+        finally:
+            await connection.close()
+        if self.pool.closed:
+            await self.pool.open(wait=False)
+        else:
+            # Replaces connections that broke, now rather than when a request finds them.
+            await self.pool.check()
+        if not self._readiness.ready:
+            _log.info(
+                "database_available",
+                installation=str(self.installation),
+                migrations_applied=[str(migration) for migration in applied],
+            )
+        self._readiness = Readiness(ready=True, reason="ready")
+        self._judged.set()
+
+    async def _ask(self) -> None:
+        async with self.pool.connection(_ASK_TIMEOUT) as connection:
+            await connection.execute("SELECT 1")
+
+    def _is_busy(self) -> bool:
+        stats = self.pool.get_stats()
+        in_use = stats["pool_size"] - stats["pool_available"] - len(self._questions)
+        return in_use >= stats["pool_max"]
+
+    def _mark_away(self, error: Exception) -> None:
+        if isinstance(error, MigrationError):
+            trouble, detail = "migrations failed", str(error)
+        else:
+            trouble, detail = "database unreachable", explain(error, self._url)
+        # Once, not for each attempt.
+        if not self._readiness.reason.startswith(trouble):
+            _log.warning("database_unavailable", reason=f"{trouble}: {detail}")
+        self._readiness = Readiness(ready=False, reason=f"{trouble}: {detail}")
+        self._judged.set()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(work, seconds)

@@ -1,0 +1,100 @@
+"""Gunicorn's configuration: settings, and hooks of one line each.
+
+``gunicorn.conf.py`` at the top of the repository is this file. Gunicorn evaluates it again at each SIGHUP.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from authly.core import logging
+from authly.core.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from authly.monitoring.gunicorn import Hooks, NullMonitoring, StartRefusedError
+from authly.monitoring.gunicorn import monitoring as monitoring_of
+from authly.settings import SettingsError, load_settings
+
+try:
+    settings = load_settings()
+except SettingsError as error:
+    sys.exit(f"Authly cannot start: {error}")
+
+logging.configure(settings.log_level, settings.log_format)
+monitoring: Hooks = (
+    monitoring_of(settings.metrics_directory, settings.metrics_bind, settings.metrics_path, settings.metrics_rate_limit)
+    if settings.metrics_enabled
+    else NullMonitoring()
+)
+
+wsgi_app = "authly.main:app"
+bind = settings.bind
+workers = settings.workers
+worker_class = {"uvicorn": "uvicorn_worker.UvicornWorker", "asgi": "asgi"}[settings.worker_class]
+# All workers start together; without jitter they would all be replaced together too.
+max_requests = settings.max_requests
+max_requests_jitter = settings.max_requests // 10
+graceful_timeout = settings.graceful_timeout
+keepalive = 5
+loglevel = settings.log_level
+logger_class = "authly.core.logging.GunicornLogger"
+# A heartbeat that waits for a disk makes healthy workers look hung.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
+# Nobody's forwarded headers are believed, not even a local process's.
+forwarded_allow_ips = ""
+# The default path is shared by all instances of a user, which then take it from one another. A Unix socket's path has
+# at most 107 bytes; where the state directory lies too deep, Gunicorn goes without.
+control_socket = str(settings.state_path / f"gunicorn-{os.getpid()}.ctl")
+control_socket_disable = len(os.fsencode(control_socket)) > 107
+
+
+def on_starting(server: Any) -> None:
+    """Prepare the metrics directory and the database."""
+    monitoring.on_starting(server)
+    _start_database(server)
+
+
+def when_ready(server: Any) -> None:
+    """Start the exporter."""
+    monitoring.when_ready(server)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Give a worker its place among the metrics."""
+    monitoring.post_fork(server, worker)
+
+
+def pre_exec(server: Any) -> None:
+    """Hand the exporter's sockets down to the next master."""
+    monitoring.pre_exec(server)
+
+
+def on_exit(server: Any) -> None:
+    """End the exporter."""
+    monitoring.on_exit(server)
+
+
+def _start_database(server: Any) -> None:
+    """Start, or join, the embedded PostgreSQL where no other is configured."""
+    if settings.database_url is not None:
+        return
+    try:
+        # The workers find it as they would find any other.
+        os.environ["AUTHLY_DATABASE_URL"] = _embedded_postgres.start()
+    except EmbeddedPostgresError as error:
+        raise StartRefusedError(str(error)) from error
+    server.log.info("PostgreSQL in: %s", settings.state_path / "postgres")
+
+
+# The master is the server's user for as long as it lives.
+_embedded_postgres = EmbeddedPostgres(settings.state_path)
+
+
+def _forget_control_sockets(folder: Path) -> None:
+    """Delete the control sockets of masters that are no more."""
+    for path in folder.glob("gunicorn-*.ctl"):
+        pid = path.stem.removeprefix("gunicorn-")
+        if not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
+
+
+_forget_control_sockets(settings.state_path)

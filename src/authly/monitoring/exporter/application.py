@@ -1,0 +1,135 @@
+"""What the exporter answers: the one place that turns a request into a response.
+
+Independent of the transport: the exporter's server calls it, and so does a worker that finds no exporter running.
+"""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from authly.monitoring.exporter import negotiation, status
+from authly.monitoring.exporter.collectors.own import OwnCollector
+from authly.monitoring.exporter.http import Request, Response
+from authly.monitoring.exporter.rate_limit import RateLimit
+from authly.monitoring.multiprocess import exposition
+from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
+
+# Set by a worker that passes on a question: whom to hold to the rate limit. Believed on the Unix socket alone.
+CLIENT_HEADER = "x-authly-client"
+_TEXT = "text/plain; charset=utf-8"
+_GZIP = 16 + zlib.MAX_WBITS
+_WORTH_COMPRESSING = 1024
+
+
+class Configuration(NamedTuple):
+    """How an exporter is set up.
+
+    Args:
+        directory: where the metric files are; None where metrics have no usable directory.
+        path: the path of the exposition.
+        rate_limit: scrapes a minute for each client of the application port; 0 sets no limit.
+        problem: why metrics have no directory, in words for the status page.
+    """
+
+    directory: Path | None
+    path: str = "/metrics"
+    rate_limit: int = 0
+    problem: str = ""
+
+
+class Application:
+    """Answers requests.
+
+    Args:
+        configuration: how it is set up.
+        monotonic: the clock, in seconds.
+        report: takes a line about something an operator should know.
+    """
+
+    def __init__(
+        self, configuration: Configuration, monotonic: Callable[[], float], report: Callable[[str], None]
+    ) -> None:
+        self._configuration = configuration
+        self._clock = monotonic
+        self._report = report
+        self._rate_limit = RateLimit(configuration.rate_limit, monotonic)
+        self._own = OwnCollector()
+        self._problem = configuration.problem
+        self._directory = (
+            DirectoryCollector(configuration.directory, monotonic) if configuration.directory is not None else None
+        )
+
+    def respond(self, request: Request) -> Response:
+        """Answer one request."""
+        if request.method not in {"GET", "HEAD"}:
+            return Response(405, _TEXT, b"Only GET and HEAD are answered here.\n", (("allow", "GET, HEAD"),))
+        if request.path == self._configuration.path:
+            return self._scrape(request)
+        if request.path == "/":
+            page = status.page(self._configuration, self._own_state())
+            return Response(200, "text/html; charset=utf-8", page)
+        if request.path == "/-/healthy":
+            return Response(200, _TEXT, b"The exporter is healthy.\n")
+        if request.path == "/-/ready":
+            return self._ready()
+        return Response(404, _TEXT, f"Nothing is here. The metrics are at {self._configuration.path}.\n".encode())
+
+    def _scrape(self, request: Request) -> Response:
+        client = request.headers.get(CLIENT_HEADER) if request.is_local else None
+        wait = self._rate_limit.seconds_to_wait(client) if client is not None else 0
+        if wait:
+            self._own.count_scrape("rate_limited")
+            words = f"Scraped too often from this address; come again in {wait} s.\n"
+            return Response(429, _TEXT, words.encode(), (("retry-after", str(wait)),))
+        format_ = negotiation.choose_format(request.headers.get("accept"))
+        body = self.exposition(openmetrics=format_.name == "openmetrics")
+        if len(body) > _WORTH_COMPRESSING and negotiation.accepts_gzip(request.headers.get("accept-encoding")):
+            compressor = zlib.compressobj(level=5, wbits=_GZIP)
+            body = compressor.compress(body) + compressor.flush()
+            return Response(
+                200, format_.content_type, body, (("content-encoding", "gzip"), ("vary", "accept, accept-encoding"))
+            )
+        return Response(200, format_.content_type, body, (("vary", "accept, accept-encoding"),))
+
+    def exposition(self, *, openmetrics: bool) -> bytes:
+        """Collect everything and return it as one exposition."""
+        collection = self._collect()
+        own = self._own.collect(collection, self._configuration.directory)
+        # A name stands once: the exporter's own metrics win over what a worker may have written under their names.
+        families = {family.name: family for family in (*(collection.families if collection else ()), *own)}
+        started = self._clock()
+        body = exposition.render((families[name] for name in sorted(families)), openmetrics=openmetrics)
+        self._own.observe_phase("render", self._clock() - started)
+        self._own.count_scrape("success" if collection else "directory_error")
+        return body
+
+    def _collect(self) -> Collection | None:
+        if self._directory is None:
+            return None
+        try:
+            collection = self._directory.collect()
+        except OSError as error:
+            self._set_problem(f"the metrics directory cannot be read: {error}")
+            return None
+        self._set_problem("")
+        self._own.observe_phase("read", collection.read_seconds)
+        self._own.observe_phase("aggregate", collection.aggregate_seconds)
+        return collection
+
+    def _set_problem(self, problem: str) -> None:
+        """Report a problem once when it comes and once when it goes, not at every scrape."""
+        if problem != self._problem:
+            self._report(problem or "the metrics directory can be read again")
+            self._problem = problem
+
+    def _own_state(self) -> status.State:
+        collection = self._collect()
+        return status.State(self._problem, collection)
+
+    def _ready(self) -> Response:
+        if self._directory is not None:
+            self._collect()
+        if self._problem:
+            return Response(503, _TEXT, f"Not ready: {self._problem}.\n".encode())
+        return Response(200, _TEXT, b"The exporter is ready.\n")

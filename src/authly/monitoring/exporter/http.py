@@ -1,0 +1,32 @@
+"""Describe a request and its response, whatever carries them."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+TEXT = "text/plain; charset=utf-8"
+
+
+class Request(NamedTuple):
+    """What a client asked for."""
+
+    method: str
+    path: str
+    """The target up to the question mark, percent-escapes as they came."""
+    query: str = ""
+    """What follows the question mark."""
+    headers: Mapping[str, str] = {}
+    """Names in lower case; the values of a repeated header are joined by commas."""
+    peer: str = ""
+    """The client's address; empty over the Unix socket."""
+    is_local: bool = False
+    """Whether it came over the Unix socket."""
+
+
+class Response(NamedTuple):
+    """What the client is told."""
+
+    status: int
+    content_type: str = TEXT
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers besides Content-Type and Content-Length."""

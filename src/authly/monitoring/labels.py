@@ -1,0 +1,34 @@
+"""Closed vocabularies for label values.
+
+Nothing that a client can choose freely becomes a label value: what is outside a vocabulary becomes ``other``.
+"""
+
+OTHER = "other"
+UNMATCHED = "unmatched"
+METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+# Far more routes than an application has; reached only where a route template leaks a value that clients choose.
+MAX_ENDPOINTS = 512
+
+
+class Vocabulary:
+    """A set of label values that may grow to a bound and no further.
+
+    Args:
+        values: what is in it from the start.
+        size: how many values it may hold; by default those it starts with.
+    """
+
+    __slots__ = ("_size", "_values")
+
+    def __init__(self, values: frozenset[str], size: int = 0) -> None:
+        self._values = set(values)
+        self._size = max(size, len(values))
+
+    def __call__(self, value: str) -> str:
+        """Return the value if the vocabulary has it or has room for it, else ``other``."""
+        if value in self._values:
+            return value
+        if len(self._values) < self._size:
+            self._values.add(value)
+            return value
+        return OTHER

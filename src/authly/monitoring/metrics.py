@@ -1,0 +1,177 @@
+"""Every metric of Authly, and the typed calls that record them.
+
+Services are given an :class:`AuthlyMetrics`, or a :class:`NullMetrics` where nothing is to be measured; they never
+ask which. A recording call takes enums and numbers, does no I/O beyond a write to mapped memory, and never raises.
+"""
+
+import functools
+import logging
+import platform
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Protocol
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from authly import __version__
+from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, UNMATCHED, Vocabulary
+
+# 0.25 s and 1 s are edges in any resolution, because the service level objectives count on them.
+REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+
+
+def _recording(
+    call: Callable[Concatenate["AuthlyMetrics", _P], None],
+) -> Callable[Concatenate["AuthlyMetrics", _P], None]:
+    """Let a recording call fail without failing what it records; say so once."""
+    reported = False
+
+    @functools.wraps(call)
+    def guarded(self: "AuthlyMetrics", /, *arguments: _P.args, **keywords: _P.kwargs) -> None:
+        nonlocal reported
+        try:
+            call(self, *arguments, **keywords)
+        except Exception:  # noqa: BLE001 - whatever it is, the request goes on
+            if not reported:
+                reported = True
+                _log.exception("A metric could not be recorded (%s); this is said once", call.__name__)
+
+    return guarded
+
+
+class Metrics(Protocol):
+    """What can be recorded."""
+
+    def request_started(self, method: str) -> None:
+        """Note that an HTTP request came in."""
+
+    def response_started(self, method: str, endpoint: str, status: int) -> None:
+        """Count an HTTP request by its status."""
+
+    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+        """Record how long an HTTP request took."""
+
+    def update_application_info(self, environment: str) -> None:
+        """Say what is running."""
+
+
+class NullMetrics:
+    """Records nothing."""
+
+    def request_started(self, method: str) -> None:
+        """Do nothing."""
+
+    def response_started(self, method: str, endpoint: str, status: int) -> None:
+        """Do nothing."""
+
+    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def update_application_info(self, environment: str) -> None:
+        """Do nothing."""
+
+
+class AuthlyMetrics:
+    """Records into metrics of prometheus-client.
+
+    Args:
+        registry: where the metrics are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.label_overflow = Counter(
+            "authly_metrics_label_overflow_total",
+            "Label values that were outside their vocabulary and became other.",
+            ["metric"],
+            registry=registry,
+        )
+        self.http_requests = Counter(
+            "authly_http_requests_total",
+            "HTTP requests, counted when their status is known.",
+            ["method", "endpoint", "status_code"],
+            registry=registry,
+        )
+        self.http_request_duration = Histogram(
+            "authly_http_request_duration_seconds",
+            "Time from the arrival of an HTTP request to the last byte of its response.",
+            ["method", "endpoint"],
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self.http_requests_in_progress = Gauge(
+            "authly_http_requests_in_progress",
+            "HTTP requests that are being answered at this moment.",
+            ["method"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.application_info = Gauge(
+            "authly_application_info",
+            "What is running; always 1.",
+            ["version", "python_version", "environment"],
+            multiprocess_mode="max",
+            registry=registry,
+        )
+        self._method = Vocabulary(METHODS)
+        self._endpoint = Vocabulary(frozenset({UNMATCHED}), MAX_ENDPOINTS)
+        self._http_overflow = self.label_overflow.labels("authly_http_requests_total")
+        # Finding the child of a labelled metric costs more than writing to it; each is looked for once. The keys are
+        # what the middleware says, and clients choose methods: a value outside its vocabulary is not kept.
+        self._request_counts: dict[tuple[str, str, int], Callable[[], None]] = {}
+        self._durations: dict[tuple[str, str], Callable[[float], None]] = {}
+        self._in_progress = {
+            method: self.http_requests_in_progress.labels(method) for method in (*sorted(METHODS), "other")
+        }
+
+    @_recording
+    def request_started(self, method: str) -> None:
+        """Note that an HTTP request came in."""
+        self._in_progress.get(method, self._in_progress["other"]).inc()
+
+    @_recording
+    def response_started(self, method: str, endpoint: str, status: int) -> None:
+        """Count an HTTP request by its status.
+
+        Args:
+            method: as the client sent it.
+            endpoint: the template of the route.
+            status: the HTTP status.
+        """
+        count = self._request_counts.get((method, endpoint, status))
+        if count is None:
+            known = self._method(method), self._endpoint(endpoint)
+            count = self.http_requests.labels(*known, str(status)).inc
+            if known == (method, endpoint):
+                self._request_counts[method, endpoint, status] = count
+            else:
+                self._http_overflow.inc()
+        count()
+
+    @_recording
+    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+        """Record how long an HTTP request took.
+
+        Args:
+            method: as the client sent it.
+            endpoint: the template of the route.
+            seconds: from its arrival to the last byte of its response.
+        """
+        self._in_progress.get(method, self._in_progress["other"]).dec()
+        observe = self._durations.get((method, endpoint))
+        if observe is None:
+            known = self._method(method), self._endpoint(endpoint)
+            observe = self.http_request_duration.labels(*known).observe
+            if known == (method, endpoint):
+                self._durations[method, endpoint] = observe
+        observe(seconds)
+
+    @_recording
+    def update_application_info(self, environment: str) -> None:
+        """Say what is running.
+
+        Args:
+            environment: the name of the deployment.
+        """
+        self.application_info.labels(__version__, platform.python_version(), environment).set(1)

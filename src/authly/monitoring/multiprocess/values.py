@@ -1,0 +1,431 @@
+"""The value class: where a metric of prometheus-client keeps each of its numbers.
+
+``install`` puts it at the seam that prometheus-client documents for process identifiers of one's own
+(``prometheus_client.values.ValueClass``), so that every metric constructed afterwards goes through it, those of
+third-party libraries too.
+
+A value is one aligned 8-byte cell of a mapped file; writing it is one store. What can go wrong, a full disk first of
+all, goes wrong when a series first appears: its value then lives in memory, the loss is counted, and the request goes
+on.
+"""
+
+import contextlib
+import errno
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import prometheus_client.values
+from prometheus_client.mmap_dict import mmap_key
+from prometheus_client.samples import Exemplar
+
+from authly.monitoring.multiprocess import file_format
+from authly.monitoring.multiprocess.lease import Lease
+
+_INITIAL_SIZE: Final = 1 << 14
+_RETRY_SECONDS: Final = 1.0
+DROPPED_SERIES: Final = "authly_metrics_dropped_series"
+_DROPPED_HELP: Final = "Series kept out of the exposition because their values could not be stored."
+DROP_REASONS: Final = (
+    "corrupt_file",
+    "disk_full",
+    "io_error",
+    "no_permission",
+    "quota",
+    "read_only",
+    "too_many_files",
+)
+_REASON_OF_ERRNO: Final = {
+    errno.EACCES: "no_permission",
+    errno.EPERM: "no_permission",
+    errno.EDQUOT: "quota",
+    errno.EMFILE: "too_many_files",
+    errno.ENFILE: "too_many_files",
+    errno.ENOSPC: "disk_full",
+    errno.EROFS: "read_only",
+}
+
+
+class Cells(Protocol):
+    """Numbers by index: a mapped file, or memory standing in for one."""
+
+    def __getitem__(self, index: int, /) -> float: ...
+
+    def __setitem__(self, index: int, value: float, /) -> None: ...
+
+
+class _ValueFile:
+    """One slot's file for one type of metric, open for writing.
+
+    Growing maps the longer file a second time; cells handed out before stay valid, because both mappings are of the
+    same pages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._mappings: list[tuple[mmap.mmap, memoryview[float], memoryview[int]]] = []
+        self._positions: dict[bytes, int] = {}
+        try:
+            self._size = os.fstat(self._fd).st_size
+            if self._size < _INITIAL_SIZE:
+                self._reserve(_INITIAL_SIZE)
+            else:
+                self._map()
+            self._used = self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> int:
+        data = self._mappings[-1][0]
+        view = memoryview(data)
+        try:
+            used = file_format.read_used(view)
+            for key, position in file_format.iterate_entries(view, used):
+                self._positions[key] = position
+        finally:
+            view.release()
+        if used == 0:
+            used = file_format.HEADER_SIZE
+            self._mappings[-1][2][0] = used
+        return used
+
+    def _reserve(self, size: int) -> None:
+        # Reserved, not merely truncated: a write to a hole of a full disk is a SIGBUS, which kills the process.
+        os.posix_fallocate(self._fd, 0, size)
+        self._size = size
+        self._map()
+
+    def _map(self) -> None:
+        mapping = mmap.mmap(self._fd, self._size)
+        view = memoryview(mapping)
+        # A multiple of 8 in any case: a foreign file may have any length.
+        aligned = self._size - self._size % 8
+        self._mappings.append((mapping, view[:aligned].cast("d"), view[:aligned].cast("i")))
+        view.release()
+
+    def cell(self, key: str) -> tuple["memoryview[float]", int]:
+        """Return where the value of a key is, with a new entry if it has none: the cells and the index in them."""
+        position = self._positions.get(key.encode())
+        if position is None:
+            position = self._append(key)
+        return self._mappings[-1][1], position // 8
+
+    def _append(self, key: str) -> int:
+        entry = file_format.encode_entry(key)
+        end = self._used + len(entry)
+        if end > self._size:
+            size = self._size
+            while size < end:
+                size *= 2
+            self._reserve(size)
+        mapping, _, integers = self._mappings[-1]
+        mapping[self._used : end] = entry
+        self._used = end
+        # One store, after the entry: a reader sees all of the entry or none of it.
+        integers[0] = end
+        position = end - 16
+        self._positions[key.encode()] = position
+        return position
+
+    def close(self) -> None:
+        """Let go of the file; cells handed out raise ValueError from now on."""
+        for mapping, doubles, integers in self._mappings:
+            doubles.release()
+            integers.release()
+            # Another thread may be between two bytecodes of a write; its view keeps the mapping a moment longer.
+            with contextlib.suppress(BufferError):
+                mapping.close()
+        self._mappings.clear()
+        os.close(self._fd)
+
+
+class _Stand:
+    """Memory in the place of a cell that could not be stored; it moves to the file once there is room again."""
+
+    __slots__ = ("_generation", "_numbers", "_owner", "_store")
+
+    def __init__(self, owner: "StoredValue", store: "Store") -> None:
+        self._owner = owner
+        self._store = store
+        self._generation = store.generation
+        self._numbers = [0.0, 0.0]
+
+    def __getitem__(self, index: int) -> float:
+        if self._generation != self._store.generation:
+            raise ValueError("these numbers are of the parent process")
+        return self._numbers[index]
+
+    def __setitem__(self, index: int, value: float) -> None:
+        if self._generation != self._store.generation:
+            raise ValueError("these numbers are of the parent process")
+        self._numbers[index] = value
+        self._owner.try_to_store(self._numbers)
+
+
+class Store:
+    """The metric files of this process: one slot, one file for each type of metric.
+
+    Args:
+        directory: the directory of the instance.
+        monotonic: the clock that spaces out new attempts after a failure.
+    """
+
+    def __init__(self, directory: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.directory = directory
+        # Reentrant: a signal handler or a finalizer may count something while this thread is counting.
+        self.lock = threading.RLock()
+        self._monotonic = monotonic
+        self._lease: Lease | None = None
+        self._files: dict[str, _ValueFile] = {}
+        self._retry_at = float("-inf")
+        self._failure: OSError | file_format.CorruptFileError | None = None
+        # Counts how often all places were given up, so that memory standing in for a cell can tell it is the parent's.
+        self.generation = 0
+        self._dropped: dict[str, StoredValue] = {}
+        # No thread is inside the lock at the moment of a fork, so that it is free, and nothing half done, in the child.
+        os.register_at_fork(
+            before=self.lock.acquire,
+            after_in_parent=self.lock.release,
+            after_in_child=self._after_fork_in_child,
+        )
+
+    @property
+    def slot(self) -> int | None:
+        """The slot that this process holds, if it has written anything."""
+        return self._lease.slot if self._lease else None
+
+    def _after_fork_in_child(self) -> None:
+        self.close()
+        self.lock.release()
+
+    def close(self) -> None:
+        """Let go of slot and files; each value finds its place again at its next use.
+
+        The work is the same for ten metrics and for ten thousand: cells of closed files raise ValueError, and that
+        is how a value notices.
+        """
+        with self.lock:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+            self._dropped.clear()
+            self._failure = None
+            self.generation += 1
+            if self._lease is not None:
+                self._lease.close()
+                self._lease = None
+
+    def cell(self, prefix: str, key: str) -> tuple["memoryview[float]", int]:
+        """Return where the value of a key is, leasing, creating and growing what it takes.
+
+        Raises:
+            OSError: there is no room, no permission, no descriptor.
+            CorruptFileError: the file is not a metric file; it has been put aside.
+        """
+        if self._failure is not None:
+            if self._monotonic() < self._retry_at:
+                raise self._failure
+            self._failure = None
+        try:
+            return self._file(prefix).cell(key)
+        except (OSError, file_format.CorruptFileError) as error:
+            # Asking a full disk again for each series of each request would be slow, and would change nothing.
+            self._failure = error.with_traceback(None)
+            self._retry_at = self._monotonic() + _RETRY_SECONDS
+            raise
+
+    def _file(self, prefix: str) -> _ValueFile:
+        file = self._files.get(prefix)
+        if file is None:
+            slot = self._leased().slot
+            path = self.directory / file_format.file_name(prefix, slot)
+            try:
+                file = _ValueFile(path)
+            except file_format.CorruptFileError:
+                # What it holds cannot be read by anybody. Kept for whoever wants to know why, out of the way.
+                path.replace(path.with_suffix(".corrupt"))
+                file = _ValueFile(path)
+                self._files[prefix] = file
+                self.drop("corrupt_file")
+            self._files[prefix] = file
+        return file
+
+    def _leased(self) -> Lease:
+        if self._lease is None:
+            self._lease = Lease.acquire(self.directory)
+            self._delete_live_files(self._lease.slot)
+            self._prepare_drop_counters()
+        return self._lease
+
+    def _delete_live_files(self, slot: int) -> None:
+        """Delete the live gauges of the slot's last holder: they are about a process that is no more."""
+        for mode in file_format.GAUGE_MODES:
+            (self.directory / file_format.file_name(f"gauge_live{mode}", slot)).unlink(missing_ok=True)
+
+    def _prepare_drop_counters(self) -> None:
+        # Now, while there may be room: on a full disk there is none left to say so.
+        for reason in DROP_REASONS:
+            self._dropped[reason] = StoredValue(
+                self, "counter", DROPPED_SERIES, f"{DROPPED_SERIES}_total", ("reason",), (reason,), _DROPPED_HELP
+            )
+
+    def drop(self, reason: str) -> None:
+        """Count a series that could not be stored."""
+        counter = self._dropped.get(reason)
+        if counter is not None:
+            counter.inc(1)
+
+
+def _reason(error: OSError | file_format.CorruptFileError) -> str:
+    if isinstance(error, OSError):
+        return _REASON_OF_ERRNO.get(error.errno or 0, "io_error")
+    return "corrupt_file"
+
+
+class StoredValue:
+    """One number of a metric, in a cell of a mapped file.
+
+    The signature after ``store`` is the one that prometheus-client's metrics call their value class with.
+    """
+
+    __slots__ = ("_cells", "_counted_as_dropped", "_index", "_key", "_lock", "_prefix", "_store")
+
+    _multiprocess = True
+
+    def __init__(
+        self,
+        store: Store,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Sequence[str],
+        labelvalues: Sequence[str],
+        help_text: str,
+        multiprocess_mode: str = "",
+        **_: Any,
+    ) -> None:
+        self._store = store
+        self._lock = store.lock
+        self._prefix = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
+        self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
+        self._counted_as_dropped = False
+        self._cells: Cells
+        self._index = 0
+        with self._lock:
+            self._place()
+
+    def _place(self) -> None:
+        """Find the cell of this value, or let memory stand in for it."""
+        try:
+            self._cells, self._index = self._store.cell(self._prefix, self._key)
+        except (OSError, file_format.CorruptFileError) as error:
+            self._cells, self._index = _Stand(self, self._store), 0
+            if not self._counted_as_dropped:
+                self._counted_as_dropped = True
+                self._store.drop(_reason(error))
+
+    def try_to_store(self, numbers: Sequence[float]) -> None:
+        """Move what was kept in memory to a cell, if there is room for it by now."""
+        try:
+            cells, index = self._store.cell(self._prefix, self._key)
+        except (OSError, file_format.CorruptFileError):
+            return
+        # A gauge's last value replaces what an earlier holder of the slot left; a counter adds to it.
+        kept = 0.0 if self._prefix.startswith("gauge") else cells[index]
+        cells[index] = kept + numbers[0]
+        cells[index + 1] = numbers[1]
+        self._cells, self._index = cells, index
+
+    def inc(self, amount: float) -> None:
+        """Add to the value."""
+        with self._lock:
+            try:
+                self._cells[self._index] += amount
+            except ValueError:  # the cells were of a file that is closed: this is a forked child
+                self._place()
+                self._cells[self._index] += amount
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """Replace the value.
+
+        Args:
+            value: the new value.
+            timestamp: seconds since the epoch, for the gauge modes that keep the most recent value.
+        """
+        with self._lock:
+            try:
+                self._cells[self._index] = value
+            except ValueError:
+                self._place()
+                self._cells[self._index] = value
+            if timestamp:
+                self._cells[self._index + 1] = timestamp
+
+    def get(self) -> float:
+        """Return the value as this process's slot has it."""
+        with self._lock:
+            try:
+                return self._cells[self._index]
+            except ValueError:
+                self._place()
+                return self._cells[self._index]
+
+    def set_exemplar(self, exemplar: Exemplar) -> None:
+        """Do nothing: the file format has no place for exemplars."""
+
+    def get_exemplar(self) -> Exemplar | None:
+        """Return None: the file format has no place for exemplars."""
+        return None
+
+
+def value_class(store: Store) -> Callable[..., StoredValue]:
+    """Return what prometheus-client is to call for each new value."""
+
+    class StoreValue(StoredValue):
+        """A value of the store."""
+
+        __slots__ = ()
+
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            super().__init__(store, *arguments, **keywords)
+
+    return StoreValue
+
+
+_decided = False
+_store: Store | None = None
+
+
+def install(directory: Path | None) -> Store | None:
+    """Let every metric that this process constructs from now on keep its values in a directory.
+
+    The first call decides; later ones change nothing, because metrics exist by then.
+
+    Args:
+        directory: the directory of the instance, or None to keep values in the memory of the process.
+
+    Returns:
+        The store of this process, or None where values are kept in memory.
+    """
+    global _decided, _store
+    if not _decided:
+        _decided = True
+        if directory is None:
+            # Not what prometheus-client chose: it looks at PROMETHEUS_MULTIPROC_DIR alone, and raises where that
+            # directory cannot be written.
+            prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
+        else:
+            _store = Store(directory)
+            prometheus_client.values.ValueClass = value_class(_store)
+    return _store
+
+
+def is_installed() -> bool:
+    """Tell whether it has been decided where this process keeps its values."""
+    return _decided
