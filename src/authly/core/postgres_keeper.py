@@ -443,7 +443,7 @@ def main() -> None:
     os.set_inheritable(int(starting), False)
     try:
         _Keeper(Path(directory), Path(install), major, int(starting)).keep()
-    except _StartError as failure:
+    except (_StartError, OSError) as failure:
         sys.exit(str(failure))
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import structlog
+from psycopg_pool import PoolTimeout
 
 from authly.core.database import Pool, connect, create_pool, explain
 from authly.core.migrations import MigrationError, installation_id, migrate
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 5.0
-_ASK_TIMEOUT, _JUDGE_TIMEOUT = 0.5, 0.4
+_POOL_TIMEOUT, _ASK_TIMEOUT, _JUDGE_TIMEOUT = 0.4, 0.5, 0.4
 _STOP_TIMEOUT = 1.0
 
 _log = structlog.get_logger()
@@ -61,31 +61,29 @@ class ResourceManager:
 
         While it is known to be away, the last of the repeated attempts to reach it answers.
         """
-        if not self._readiness.ready:
-            return self._readiness
+        known = self._readiness
+        if not known.ready:
+            return known
         # A task, for a query that is cancelled while the database hangs takes seconds to end.
         question = asyncio.create_task(self._ask(), name="authly-readiness")
         self._questions.add(question)
-        question.add_done_callback(self._questions.discard)
+        question.add_done_callback(self._forget)
         await asyncio.wait([question], timeout=_ASK_TIMEOUT)
-        error: Exception = TimeoutError()
-        if question.done():
-            try:
-                await question
-            except (psycopg.Error, OSError) as problem:
-                error = problem
-            else:
-                return self._readiness
+        if question.cancelled():  # by stop()
+            return self._readiness
+        error = question.exception() if question.done() else None
+        if question.done() and error is None:
+            return self._readiness
         question.cancel()
-        if self._is_busy():
-            return Readiness(ready=False, reason="every connection of the pool is in use")
         # The supervisor finds out what is the matter, and is the only one to log it.
         self._judged.clear()
         self._lost.set()
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self._judged.wait(), _JUDGE_TIMEOUT)
-        if not self._judged.is_set():
-            return Readiness(ready=False, reason=f"database unreachable: {explain(error, self._url)}")
+        except TimeoutError as silence:
+            return Readiness(ready=False, reason=f"database unreachable: {explain(silence, self._url)}")
+        if self._readiness.ready and isinstance(error, PoolTimeout):
+            return Readiness(ready=False, reason="no connection of the pool is free")
         return self._readiness
 
     async def stop(self) -> None:
@@ -139,13 +137,13 @@ class ResourceManager:
         self._judged.set()
 
     async def _ask(self) -> None:
-        async with self.pool.connection(_ASK_TIMEOUT) as connection:
+        async with self.pool.connection(_POOL_TIMEOUT) as connection:
             await connection.execute("SELECT 1")
 
-    def _is_busy(self) -> bool:
-        stats = self.pool.get_stats()
-        in_use = stats["pool_size"] - stats["pool_available"] - len(self._questions)
-        return in_use >= stats["pool_max"]
+    def _forget(self, question: asyncio.Task[None]) -> None:
+        self._questions.discard(question)
+        if not question.cancelled():
+            question.exception()  # asyncio complains about errors that nobody looked at
 
     def _mark_away(self, error: Exception) -> None:
         if isinstance(error, MigrationError):

@@ -1,0 +1,27 @@
+"""Fixtures of every test."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.postgres", "tests.instance"]
+
+settings.register_profile("authly", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("authly")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio, as Authly does."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hide the settings of whoever runs the tests."""
+    for name in list(os.environ):
+        if (name.startswith("AUTHLY_") and not name.startswith("AUTHLY_TEST_")) or name == "PROMETHEUS_MULTIPROC_DIR":
+            monkeypatch.delenv(name)
+    yield

@@ -1,0 +1,250 @@
+"""A real instance for tests: Gunicorn, its workers and the exporter, on free ports, in a folder of its own."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.postgres import is_alive, wait_until
+
+REPOSITORY = Path(__file__).parent.parent
+GUNICORN = Path(sysconfig.get_path("scripts")) / "gunicorn"
+# Nothing listens there (port 9, "discard"): an instance that needs no database does not have one.
+NO_DATABASE = "postgresql://nobody@127.0.0.1:9/none"
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def free_port() -> int:
+    """Return a port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children, those included that only wait to be reaped."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def command(pid: int) -> str:
+    """Return the command line of a process; empty for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def get(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+    """Ask for a page on a new connection; return status, headers (names in lower case) and body.
+
+    Raises:
+        OSError: there is no answer.
+    """
+    match = re.fullmatch(r"http://([^/]+)(/.*)", url)
+    assert match, url
+    connection = http.client.HTTPConnection(match[1], timeout=10)
+    try:
+        connection.request(method, match[2], headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        connection.close()
+
+
+def parse(exposition: str) -> Series:
+    """Return the value of each series of an exposition."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
+
+
+def total(series: Series, name: str, **labels: str) -> float:
+    """Return the sum of the series of a name that have these labels."""
+    return sum(value for (found, has), value in series.items() if found == name and labels.items() <= dict(has).items())
+
+
+class Instance:
+    """One Gunicorn master with what belongs to it.
+
+    Args:
+        folder: a temporary folder for state, metrics and log.
+        environment: settings besides those that every test instance has.
+        options: for Gunicorn, after its configuration file.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], options: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self.log_path = folder / "authly.log"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("COV_")},
+            "AUTHLY_BIND": self.address,
+            "AUTHLY_METRICS_BIND": self.metrics_address,
+            "AUTHLY_WORKERS": "3",
+            "AUTHLY_STATE_DIR": str(folder / "state"),
+            "AUTHLY_DATABASE_URL": NO_DATABASE,
+            "AUTHLY_GRACEFUL_TIMEOUT": "5",
+            **environment,
+        }
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The metrics directory."""
+        configured = self.environment.get("PROMETHEUS_MULTIPROC_DIR")
+        return Path(configured) if configured else self.folder / "state/metrics"
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        """The master that this object started."""
+        assert self._process is not None
+        return self._process
+
+    @property
+    def master(self) -> int:
+        """The process id of the master."""
+        return self.process.pid
+
+    def spawn(self) -> "Instance":
+        """Start the master and wait for nothing."""
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(GUNICORN), "-c", str(REPOSITORY / "gunicorn.conf.py"), *self._options],
+                env=self.environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    def start(self, *, exporter: bool = True) -> "Instance":
+        """Start, and wait until requests and scrapes are answered."""
+        self.spawn()
+        wait_until(lambda: self.process.poll() is not None or self.is_live(), 30)
+        if self.process.poll() is not None:
+            pytest.fail(f"the master ended at once:\n{self.log()}")
+        if exporter:
+            wait_until(lambda: self.answers(f"http://{self.metrics_address}/-/healthy"), 10)
+        return self
+
+    def is_live(self) -> bool:
+        """Tell whether a worker answers."""
+        return self.answers(f"http://{self.address}/health/live")
+
+    @staticmethod
+    def answers(url: str) -> bool:
+        """Tell whether a page is there."""
+        try:
+            return get(url)[0] == 200
+        except OSError:
+            return False
+
+    def log(self) -> str:
+        """Return everything that was logged."""
+        return self.log_path.read_text(errors="replace")
+
+    def get(self, path: str, **options: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """Ask a worker."""
+        return get(f"http://{self.address}{path}", **options)
+
+    def scrape(self, path: str = "/metrics", **options: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """Ask the exporter."""
+        return get(f"http://{self.metrics_address}{path}", **options)
+
+    def series(self) -> Series:
+        """Scrape the exporter and return the value of each series."""
+        return parse(self.scrape()[2].decode())
+
+    def exporters(self, master: int | None = None) -> list[int]:
+        """Return the process ids of a master's exporter, of which there is one or none."""
+        found = children(master or self.master)
+        return [pid for pid in found if "authly.monitoring.exporter" in command(pid) and is_alive(pid)]
+
+    def workers(self, master: int | None = None) -> list[int]:
+        """Return the process ids of a master's workers, booting ones too."""
+        # A re-executed master is a child too, and looks like a worker but for the environment it was executed with.
+        own = _environment(master or self.master)
+        exporters = self.exporters(master)
+        return [
+            pid
+            for pid in children(master or self.master)
+            if _environment(pid) == own and pid not in exporters and is_alive(pid)
+        ]
+
+    def stop(self) -> None:
+        """End everything that was started, and wait until it is gone."""
+        if self._process is None:
+            return
+        # A master that was replaced (SIGUSR2) leaves the next one behind; whatever is left is ended by its pid.
+        left = self.family()
+        for pid in left:
+            if is_alive(pid) and pid not in self.exporters(pid):
+                _signal(pid, signal.SIGTERM)
+        try:
+            self._process.wait(15)
+        finally:
+            for pid in left:
+                if is_alive(pid) and str(self.folder) in _environment(pid):
+                    _signal(pid, signal.SIGKILL)
+            self._process.poll()
+
+    def family(self) -> list[int]:
+        """Return the process ids of all processes that run with this instance's settings."""
+        mark = f"AUTHLY_STATE_DIR={self.environment['AUTHLY_STATE_DIR']}\0"
+        return [
+            int(entry) for entry in os.listdir("/proc") if entry.isdigit() and mark in _environment(int(entry)) + "\0"
+        ]
+
+
+def _environment(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+@pytest.fixture
+def make_instance(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
+    """Return what makes instances; they are ended with the test, and their log is shown if it failed."""
+    made: list[Instance] = []
+
+    def make(*options: str, folder: Path | None = None, **environment: str) -> Instance:
+        folder = folder or tmp_path / f"instance{len(made)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        made.append(Instance(folder, environment, options))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for instance in made:
+            instance.stop()
+            if instance.log_path.exists():
+                print(f"--- log of {instance.folder.name}\n{instance.log()}")  # noqa: T201
