@@ -10,7 +10,7 @@ from typing import Any
 
 from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from authly.monitoring.gunicorn import Hooks, NullMonitoring, StartRefusedError
+from authly.monitoring.gunicorn import Hooks, NullMonitoring, StartRefusedError, at_each_turn
 from authly.monitoring.gunicorn import monitoring as monitoring_of
 from authly.settings import SettingsError, load_settings
 
@@ -20,6 +20,8 @@ except SettingsError as error:
     sys.exit(f"Authly cannot start: {error}")
 
 logging.configure(settings.log_level, settings.log_format)
+# The master is the server's user for as long as it lives.
+_embedded_postgres = None if settings.database_url else EmbeddedPostgres(settings.state_path)
 monitoring: Hooks = (
     monitoring_of(settings.metrics_directory, settings.metrics_bind, settings.metrics_path, settings.metrics_rate_limit)
     if settings.metrics_enabled
@@ -54,8 +56,9 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Start the exporter."""
+    """Start the exporter, and see to it that the database stays."""
     monitoring.when_ready(server)
+    _keep_database(server)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -75,7 +78,7 @@ def on_exit(server: Any) -> None:
 
 def _start_database(server: Any) -> None:
     """Start, or join, the embedded PostgreSQL where no other is configured."""
-    if settings.database_url is not None:
+    if _embedded_postgres is None:
         return
     try:
         # The workers find it as they would find any other.
@@ -85,8 +88,24 @@ def _start_database(server: Any) -> None:
     server.log.info("PostgreSQL in: %s", settings.state_path / "postgres")
 
 
-# The master is the server's user for as long as it lives.
-_embedded_postgres = EmbeddedPostgres(settings.state_path)
+def _keep_database(server: Any) -> None:
+    """Start the embedded PostgreSQL again should it be gone; costs a quarter of a millisecond while it is there."""
+    if _embedded_postgres is None:
+        return
+    lost = False
+
+    def look() -> None:
+        nonlocal lost
+        try:
+            _embedded_postgres.start()
+        except EmbeddedPostgresError as error:
+            if not lost:
+                server.log.error("%s", error)
+            lost = True
+        else:
+            lost = False
+
+    at_each_turn(server, look)
 
 
 def _forget_control_sockets(folder: Path) -> None:

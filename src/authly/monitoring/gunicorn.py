@@ -158,10 +158,7 @@ class Monitoring:
                 server.log.error("The exporter has no socket in %s: %s.", self._directory, error)
         self._open_tcp(server)
         self._supervise(server)
-        # The arbiter's loop runs at least once a second, and reaps as soon as a child ends: a supervisor without a
-        # thread, a timer or a process of its own. Only this one object changes.
-        for name in ("manage_workers", "reap_workers"):
-            setattr(server, name, _preceded(getattr(server, name), lambda: self._supervise(server)))
+        at_each_turn(server, lambda: self._supervise(server))
 
     def post_fork(self, server: Any, worker: Any) -> None:
         """Close the master's ends of things, and give the worker its place in the directory."""
@@ -328,6 +325,20 @@ def end_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != parent:
         raise SystemExit(0)
+
+
+def at_each_turn(server: Any, call: Callable[[], None]) -> None:
+    """Let the arbiter call something at each turn of its loop, and before it reaps.
+
+    The loop turns at least once a second, and as soon as a child ends: a supervisor without a thread, a timer or a
+    process of its own. Only this one object changes.
+
+    Args:
+        server: the arbiter.
+        call: must be quick, and must not raise.
+    """
+    for name in ("manage_workers", "reap_workers"):
+        setattr(server, name, _preceded(getattr(server, name), call))
 
 
 def _preceded(method: Callable[[], None], first: Callable[[], None]) -> Callable[[], None]:

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from http import HTTPStatus
 from typing import NamedTuple
 
 import h11
@@ -35,7 +36,7 @@ class State(IntEnum):
 class Limits(NamedTuple):
     """How long each phase of a connection may last (seconds), and how long a head may be (bytes)."""
 
-    idle_timeout: float = 30.0
+    idle_timeout: float = 300.0
     request_timeout: float = 5.0
     write_timeout: float = 10.0
     max_head: int = 16384
@@ -189,7 +190,9 @@ class Connection:
         ]
         if not self.keep_alive:
             headers.append(("connection", "close"))
-        events: list[h11.Event] = [h11.Response(status_code=response.status, headers=headers)]
+        events: list[h11.Event] = [
+            h11.Response(status_code=response.status, headers=headers, reason=HTTPStatus(response.status).phrase)
+        ]
         bodiless = self._request is not None and self._request.method == b"HEAD"
         if response.body and not bodiless and response.status not in (204, 304):
             events.append(h11.Data(data=response.body))

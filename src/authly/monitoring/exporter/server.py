@@ -29,7 +29,8 @@ class Server:
         respond: called with each complete request, in this thread.
         watch_fd: the read end of a pipe whose other end only the parent holds: at its end the server ends at once.
         max_connections: how many TCP connections, and as many Unix ones; another one replaces the least useful.
-        idle_timeout: seconds a connection may wait for its next request.
+        idle_timeout: seconds a connection may wait for its next request; longer than any scrape interval, and idle
+            connections give way anyway when places run out.
         request_timeout: seconds from the first byte (for a new connection: from its start) to the complete request.
         write_timeout: seconds for taking a response.
         max_head: bytes that a request's line and headers may have.
@@ -43,7 +44,7 @@ class Server:
         *,
         watch_fd: int | None = None,
         max_connections: int = 128,
-        idle_timeout: float = 30.0,
+        idle_timeout: float = 300.0,
         request_timeout: float = 5.0,
         write_timeout: float = 10.0,
         max_head: int = 16384,

@@ -1,0 +1,120 @@
+"""The typed recording calls, and the bounds of their labels."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, Vocabulary
+from authly.monitoring.metrics import AuthlyMetrics, NullMetrics
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry of its own."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> AuthlyMetrics:
+    """Return the metrics in that registry."""
+    return AuthlyMetrics(registry)
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    """Return the value of a series; None if there is none."""
+    return registry.get_sample_value(name, labels)
+
+
+def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+    """One request moves its counter, its histogram, and the gauge up and down again."""
+    metrics.request_started("GET")
+    assert value(registry, "authly_http_requests_in_progress", method="GET") == 1
+    metrics.response_started("GET", "/x", 200)
+    metrics.request_ended("GET", "/x", 0.3)
+    labels = {"method": "GET", "endpoint": "/x"}
+    assert value(registry, "authly_http_requests_total", **labels, status_code="200") == 1
+    assert value(registry, "authly_http_request_duration_seconds_sum", **labels) == pytest.approx(0.3)
+    assert value(registry, "authly_http_request_duration_seconds_bucket", **labels, le="0.25") == 0
+    assert value(registry, "authly_http_request_duration_seconds_bucket", **labels, le="0.5") == 1
+    assert value(registry, "authly_http_requests_in_progress", method="GET") == 0
+
+
+def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+    """Methods that clients make up share one series, and are counted as an overflow of the label."""
+    for number in range(50):
+        method = f"METHOD{number}"
+        metrics.request_started(method)
+        metrics.response_started(method, "/x", 405)
+        metrics.request_ended(method, "/x", 0.1)
+    labels = {"method": "other", "endpoint": "/x"}
+    assert value(registry, "authly_http_requests_total", **labels, status_code="405") == 50
+    assert value(registry, "authly_http_request_duration_seconds_count", **labels) == 50
+    assert value(registry, "authly_http_requests_in_progress", method="other") == 0
+    assert value(registry, "authly_metrics_label_overflow_total", metric="authly_http_requests_total") == 50
+
+
+def test_the_number_of_endpoints_is_bounded(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+    """Should a template ever leak what clients choose, its series end at a bound."""
+    for number in range(MAX_ENDPOINTS + 100):
+        metrics.response_started("GET", f"/{number}", 200)
+    endpoints = {
+        sample.labels["endpoint"]
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "authly_http_requests_total"
+    }
+    assert len(endpoints) == MAX_ENDPOINTS
+    assert "other" in endpoints
+
+
+def test_a_failing_metric_fails_nothing_and_is_reported_once(
+    metrics: AuthlyMetrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A recording call that raises is swallowed; the log says so once, not once a request."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(metrics.http_requests, "labels", broken)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            metrics.response_started("GET", "/never-seen", 200)
+    assert [record.message for record in caplog.records] == [
+        "A metric could not be recorded (response_started); this is said once"
+    ]
+
+
+def test_the_application_is_described(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+    """The info metric is 1 and says version, Python and environment."""
+    metrics.update_application_info("staging")
+    (sample,) = [
+        sample for family in registry.collect() for sample in family.samples if sample.name == "authly_application_info"
+    ]
+    assert sample.value == 1
+    assert sample.labels["environment"] == "staging"
+
+
+def test_null_metrics_have_every_recording_call() -> None:
+    """Whatever can be recorded can also be not recorded, by a call of the same name."""
+
+    def calls(cls: type) -> set[str]:
+        return {name for name, what in vars(cls).items() if isinstance(what, Callable) and name[0] != "_"}  # type: ignore[arg-type]
+
+    assert calls(NullMetrics) == calls(AuthlyMetrics)
+    null = NullMetrics()
+    null.request_started("GET")
+    null.response_started("GET", "/", 200)
+    null.request_ended("GET", "/", 0.1)
+    null.update_application_info("test")
+
+
+def test_a_vocabulary_turns_away_what_it_has_no_room_for() -> None:
+    """A closed vocabulary takes nothing new; a bounded one takes what fits, for ever."""
+    closed = Vocabulary(METHODS)
+    assert closed("GET") == "GET"
+    assert closed("get") == "other"
+    bounded = Vocabulary(frozenset({"a"}), 3)
+    assert [bounded(value) for value in "abcdabc"] == ["a", "b", "c", "other", "a", "b", "c"]
