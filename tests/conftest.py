@@ -1,7 +1,6 @@
 """Fixtures of every test."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,9 +18,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the settings of whoever runs the tests."""
     for name in list(os.environ):
         if (name.startswith("AUTHLY_") and not name.startswith("AUTHLY_TEST_")) or name == "PROMETHEUS_MULTIPROC_DIR":
             monkeypatch.delenv(name)
-    yield

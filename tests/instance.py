@@ -163,13 +163,17 @@ class Instance:
         """Return everything that was logged."""
         return self.log_path.read_text(errors="replace")
 
-    def get(self, path: str, **options: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    def get(
+        self, path: str, headers: dict[str, str] | None = None, method: str = "GET"
+    ) -> tuple[int, dict[str, str], bytes]:
         """Ask a worker."""
-        return get(f"http://{self.address}{path}", **options)
+        return get(f"http://{self.address}{path}", headers, method)
 
-    def scrape(self, path: str = "/metrics", **options: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    def scrape(
+        self, path: str = "/metrics", headers: dict[str, str] | None = None, method: str = "GET"
+    ) -> tuple[int, dict[str, str], bytes]:
         """Ask the exporter."""
-        return get(f"http://{self.metrics_address}{path}", **options)
+        return get(f"http://{self.metrics_address}{path}", headers, method)
 
     def series(self) -> Series:
         """Scrape the exporter and return the value of each series."""

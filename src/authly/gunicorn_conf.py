@@ -5,6 +5,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +93,18 @@ def _keep_database(server: Any) -> None:
     """Start the embedded PostgreSQL again should it be gone; costs a quarter of a millisecond while it is there."""
     if _embedded_postgres is None:
         return
-    lost = False
+    look_at = 0.0
 
     def look() -> None:
-        nonlocal lost
+        nonlocal look_at
+        if time.monotonic() < look_at:
+            return
         try:
             _embedded_postgres.start()
         except EmbeddedPostgresError as error:
-            if not lost:
-                server.log.error("%s", error)
-            lost = True
-        else:
-            lost = False
+            # Trying takes its time, in which the master does nothing else.
+            look_at = time.monotonic() + 60.0
+            server.log.error("%s", error)
 
     at_each_turn(server, look)
 

@@ -1,0 +1,138 @@
+"""A real Prometheus scrapes a real instance."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.instance import REPOSITORY, Instance, free_port, get, parse, total
+from tests.postgres import kill, wait_until
+from tests.requirements import require
+
+CONFIGURATION = REPOSITORY / "docker-compose/prometheus/prometheus.yml"
+
+
+def program(name: str) -> str:
+    """Return the path of one of Prometheus' programs."""
+    found = shutil.which(name)
+    require(name, found is not None, f"{name} is not installed: get Debian's package prometheus")
+    assert found is not None
+    return found
+
+
+class Prometheus:
+    """A Prometheus with the project's configuration, pointed at one exporter."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        text = CONFIGURATION.read_text()
+        assert "127.0.0.1:9464" in text
+        assert "scrape_interval: 15s" in text
+        configuration = folder / "prometheus.yml"
+        configuration.write_text(
+            text.replace("127.0.0.1:9464", target)
+            .replace("scrape_interval: 15s", "scrape_interval: 200ms")
+            .replace("scrape_timeout: 5s", "scrape_timeout: 200ms")
+        )
+        self.address = f"127.0.0.1:{free_port()}"
+        self._log = (folder / "prometheus.log").open("wb")
+        self.process = subprocess.Popen(
+            [
+                program("prometheus"),
+                f"--config.file={configuration}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={self.address}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+        wait_until(lambda: Instance.answers(f"http://{self.address}/-/ready"), 20)
+
+    def value(self, query: str) -> float | None:
+        """Return the one value of an instant query; None if it has no result."""
+        status, _, body = get(f"http://{self.address}/api/v1/query?query={quote(query)}")
+        assert status == 200, body
+        result = json.loads(body)["data"]["result"]
+        assert len(result) <= 1, result
+        return float(result[0]["value"][1]) if result else None
+
+    def targets(self) -> list[dict[str, str]]:
+        """Return what Prometheus says of what it scrapes."""
+        active = json.loads(get(f"http://{self.address}/api/v1/targets")[2])["data"]["activeTargets"]
+        return list(active)
+
+    def stop(self) -> None:
+        """End it."""
+        kill(self.process.pid)
+        self.process.wait()
+        self._log.close()
+
+
+@pytest.fixture
+def instance(make_instance: Callable[..., Instance]) -> Instance:
+    """Return an instance with three workers."""
+    return make_instance().start()
+
+
+@pytest.fixture
+def prometheus(instance: Instance, tmp_path: Path) -> Iterator[Prometheus]:
+    """Return a Prometheus that scrapes the instance."""
+    running = Prometheus(tmp_path, instance.metrics_address)
+    yield running
+    running.stop()
+
+
+def test_prometheus_counts_what_was_asked(instance: Instance, prometheus: Prometheus) -> None:
+    """The target is up, and Prometheus has as many requests as were made, after a killed worker too."""
+    wait_until(lambda: prometheus.value("up") == 1)
+    made = total(instance.series(), "authly_http_requests_total")
+    for number in range(60):
+        assert instance.get("/health/live")[0] == 200
+        assert instance.get(f"/nowhere/{number}")[0] == 404
+        made += 2
+        if number == 30:
+            kill(instance.workers()[0])
+            wait_until(lambda: len(instance.workers()) == 3)
+    wait_until(lambda: prometheus.value("sum(authly_http_requests_total)") == made)
+    assert prometheus.value('sum(authly_http_requests_total{status_code="404"})') == 60
+    assert prometheus.value("sum(authly_http_request_duration_seconds_count)") == made
+    assert prometheus.value("sum(authly_http_requests_in_progress)") == 0
+    assert prometheus.value("min_over_time(up[1m])") == 1
+    (target,) = prometheus.targets()
+    assert target["lastError"] == ""
+
+
+def test_prometheus_misses_nothing_when_the_exporter_is_killed(instance: Instance, prometheus: Prometheus) -> None:
+    """An exporter that was killed is back before Prometheus has had to do without for two seconds."""
+    wait_until(lambda: prometheus.value("up") == 1)
+    kill(instance.exporters()[0])
+    killed = time.time()
+    wait_until(lambda: prometheus.value("authly_exporter_scrapes_total{outcome='success'}") is not None)
+    wait_until(lambda: (prometheus.value("timestamp(up == 1)") or 0) > killed, 2)
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])
+def test_promtool_accepts_the_exposition(instance: Instance, accept: str) -> None:
+    """`promtool check metrics` has nothing to say of the text format; OpenMetrics ends as it must."""
+    instance.get("/health/live")
+    _, headers, body = instance.scrape(headers={"Accept": accept} if accept else {})
+    if accept:
+        assert headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert body.endswith(b"\n# EOF\n")
+        return
+    check = subprocess.run([program("promtool"), "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (check.returncode, check.stdout, check.stderr) == (0, b"", b"")
+    assert parse(body.decode())
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    """`promtool check config` accepts the configuration that the compose stack mounts."""
+    check = subprocess.run(
+        [program("promtool"), "check", "config", str(CONFIGURATION)], capture_output=True, check=False, env=os.environ
+    )
+    assert check.returncode == 0, check.stderr

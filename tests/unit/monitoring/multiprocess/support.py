@@ -1,0 +1,134 @@
+"""What the tests of the engine share: processes that do what they are told, a small disk, metric files by hand."""
+
+import contextlib
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from tests.requirements import require
+
+Entry = tuple[str, float, float]
+
+_CONSOLE = """
+import json, os, sys, traceback
+names = {"__name__": "console"}
+for line in sys.stdin:
+    names.pop("answer", None)
+    try:
+        exec(json.loads(line), names)
+        reply = {"answer": names.get("answer")}
+    except BaseException as error:
+        reply = {"error": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+    print(json.dumps(reply), flush=True)
+"""
+
+
+class ConsoleError(Exception):
+    """The code that a console was sent raised; the message begins with the exception's name."""
+
+
+class Console:
+    """A Python process that executes what it is sent, line by line, until it is closed or killed.
+
+    Args:
+        prelude: what it executes first.
+        environment: variables besides those of the test process.
+    """
+
+    def __init__(self, prelude: str = "", environment: dict[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CONSOLE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self.pid = self._process.pid
+        try:
+            self.run(prelude)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, code: str) -> None:
+        """Let the process begin to execute code."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(code) + "\n")
+        self._process.stdin.flush()
+
+    def receive(self) -> Any:
+        """Wait for the end of what was sent, and return what it left in ``answer``."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise ConsoleError(f"the process ended with {self._process.wait()}")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise ConsoleError(f"{reply['error']}: {reply['message']}\n{reply['traceback']}")
+        return reply["answer"]
+
+    def run(self, code: str) -> Any:
+        """Execute code and return what it left in ``answer``."""
+        self.send(code)
+        return self.receive()
+
+    def kill(self) -> None:
+        """End the process with SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self.close()
+
+    def close(self) -> int:
+        """End the process, and return what it ended with; one that does not end by itself is killed."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate(timeout=None if self._process.poll() is not None else 10)
+        if self._process.poll() is None:
+            self._process.kill()
+        return self._process.wait()
+
+
+@contextlib.contextmanager
+def small_disk(point: Path, options: str = "size=64k") -> Iterator[Path]:
+    """Mount a small tmpfs, where this machine lets the test mount one."""
+    point.mkdir(mode=0o700)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"{options},mode=700", "tmpfs", str(point)], capture_output=True, text=True
+    )
+    require("mount", mounted.returncode == 0, f"mounting a tmpfs takes root: {mounted.stderr.strip()}")
+    try:
+        yield point
+    finally:
+        # Lazily: a failed test may have left a process with open files there.
+        subprocess.run(["umount", "--lazy", str(point)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write a file that takes all the room that its file system has."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def key(metric: str, sample: str | None = None, labels: dict[str, str] | None = None, help_: str = "Help.") -> str:
+    """Return an entry's key."""
+    return json.dumps([metric, sample or metric, labels or {}, help_], sort_keys=True)
+
+
+def metric_file(entries: Iterable[Entry], unused: int = 0) -> bytes:
+    """Return the bytes of a metric file, written down here independently of the code under test."""
+    body = b""
+    for text, value, timestamp in entries:
+        encoded = text.encode()
+        padded = encoded + b" " * (8 - (len(encoded) + 4) % 8)
+        body += struct.pack(f"i{len(padded)}sdd", len(encoded), padded, value, timestamp)
+    return struct.pack("ii", 8 + len(body), 0) + body + bytes(unused)

@@ -1,0 +1,109 @@
+"""Settings: what the environment says, checked, and errors that an operator understands."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from authly.settings import Settings, SettingsError, accepts, load_settings, variable_name, without_password
+
+
+def test_everything_has_a_default() -> None:
+    """With nothing set, Authly has all it needs."""
+    settings = load_settings()
+    assert settings.bind == "127.0.0.1:8000"
+    assert settings.database_url is None
+    assert settings.metrics_directory == Path.cwd() / ".authly/metrics"
+
+
+def test_every_setting_says_what_it_accepts() -> None:
+    """Each setting has words for operators: what it means and what it accepts."""
+    for name, field in Settings.model_fields.items():
+        assert field.description
+        assert accepts(name)
+
+
+def test_settings_are_frozen() -> None:
+    """What was read once does not change."""
+    with pytest.raises(ValidationError):
+        load_settings().workers = 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AUTHLY_WORKERS", "many"),
+        ("AUTHLY_WORKERS", "0"),
+        ("AUTHLY_WORKERS", "257"),
+        ("AUTHLY_BIND", "nonsense"),
+        ("AUTHLY_BIND", "host:99999"),
+        ("AUTHLY_BIND", "[::1:8000"),
+        ("AUTHLY_METRICS_BIND", "unix:/tmp/x"),
+        ("AUTHLY_METRICS_ENABLED", "perhaps"),
+        ("AUTHLY_METRICS_PATH", "metrics"),
+        ("AUTHLY_METRICS_PATH", "/with space"),
+        ("AUTHLY_METRICS_PATH", "/{template}"),
+        ("AUTHLY_METRICS_PATH", "/health/live"),
+        ("AUTHLY_METRICS_COLLECTION_INTERVAL", "0"),
+        ("AUTHLY_METRICS_RATE_LIMIT", "-1"),
+        ("AUTHLY_LOG_LEVEL", "loud"),
+        ("AUTHLY_LOG_FORMAT", "xml"),
+        ("AUTHLY_WORKER_CLASS", "sync"),
+        ("AUTHLY_ENVIRONMENT", "a b"),
+        ("AUTHLY_DATABASE_URL", "mysql://host/db"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """The message names the variable, what it holds and what it accepts."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    message = str(caught.value)
+    field = next(name for name in Settings.model_fields if variable_name(name) == variable)
+    assert message == f"{variable} holds {value!r}, but accepts {accepts(field)}."
+
+
+def test_two_wrong_values_are_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that is wrong is said at once."""
+    monkeypatch.setenv("AUTHLY_WORKERS", "many")
+    monkeypatch.setenv("AUTHLY_LOG_LEVEL", "loud")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message about a wrong URL hides the password in it."""
+    monkeypatch.setenv("AUTHLY_DATABASE_URL", "mysql://user:hunter2@host/db")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    assert "mysql://user:***@host/db" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:p@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:p%40x@h:1/d?a=b", "postgresql://u:***@h:1/d?a=b"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://h/d", "postgresql://h/d"),
+        ("postgresql://u:a@b@h/d", "postgresql://u:***@h/d"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    """Everything but the password stays."""
+    assert without_password(url) == shown
+
+
+def test_the_metrics_directory_follows_prometheus_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PROMETHEUS_MULTIPROC_DIR decides, and not a variable of Authly's."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/run/somewhere")
+    monkeypatch.setenv("AUTHLY_PROMETHEUS_MULTIPROC_DIR", "/run/nowhere")
+    assert load_settings().metrics_directory == Path("/run/somewhere")
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files and units leave empty what they do not set."""
+    monkeypatch.setenv("AUTHLY_DATABASE_URL", "")
+    assert load_settings().database_url is None
