@@ -104,7 +104,9 @@ class Instance:
             "AUTHLY_GRACEFUL_TIMEOUT": "5",
             **environment,
         }
-        self._options = options
+        # What tests of other ways to start, and of other users, change before the start.
+        self.command = [sys.executable, str(GUNICORN), "-c", str(REPOSITORY / "gunicorn.conf.py"), *options]
+        self.uid: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -128,12 +130,15 @@ class Instance:
         """Start the master and wait for nothing."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(GUNICORN), "-c", str(REPOSITORY / "gunicorn.conf.py"), *self._options],
+                self.command,
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                user=self.uid,
+                group=self.uid,
+                extra_groups=None if self.uid is None else [],
             )
         return self
 
@@ -202,7 +207,8 @@ class Instance:
         # A master that was replaced (SIGUSR2) leaves the next one behind; whatever is left is ended by its pid.
         left = self.family()
         for pid in left:
-            if is_alive(pid) and pid not in self.exporters(pid):
+            # The exporter is its master's to end.
+            if is_alive(pid) and "authly.monitoring.exporter" not in command(pid):
                 _signal(pid, signal.SIGTERM)
         try:
             self._process.wait(15)

@@ -185,8 +185,18 @@ def accepts(field: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return a URL with its password, if it has one, replaced by three asterisks."""
-    parts = urlsplit(url)
+    """Return a URL with its password, if it has one, replaced by three asterisks.
+
+    What cannot be taken apart with certainty is not shown at all.
+    """
+    hidden = "a value that is not shown, since it may hold a password"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return hidden
+    rest = f"{parts.path}?{parts.query}#{parts.fragment}"
+    if not parts.scheme or not parts.netloc or "@" in rest or "pass" in rest.lower():
+        return hidden
     if "@" not in parts.netloc:
         return url
     user, _, host = parts.netloc.rpartition("@")
@@ -211,6 +221,6 @@ def load_settings() -> Settings:
             place = str(problem["loc"][0])
             field = names.get(place, place)
             held = str(problem["input"])
-            shown = without_password(held) if "://" in held else held
-            lines.append(f"{variable_name(field)} holds {shown!r}, but accepts {accepts(field)}.")
+            shown = without_password(held) if field == "database_url" else repr(held)
+            lines.append(f"{variable_name(field)} holds {shown}, but accepts {accepts(field)}.")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from error

@@ -14,7 +14,7 @@ from authly.monitoring.exporter.http import Request as ExporterRequest
 from authly.monitoring.exporter.http import Response as ExporterResponse
 
 _PASSED_ON = ("accept", "accept-encoding")
-_SECONDS_FOR_EXPORTER = 5.0
+_SECONDS_FOR_EXPORTER = 2.0
 _log = structlog.stdlib.get_logger(__name__)
 
 

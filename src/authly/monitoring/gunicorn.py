@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from authly.monitoring.exporter import __main__ as exporter
-from authly.monitoring.exporter.application import Configuration
+from authly.monitoring.exporter.application import Configuration, sentence
 from authly.monitoring.exporter.sockets import bind_tcp, bind_unix
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess.directory import DirectoryInUseError, DirectoryUnusableError, InstanceLock
@@ -96,13 +96,17 @@ class Monitoring:
         bind: ``HOST:PORT`` of the exporter.
         path: the path of the exposition.
         rate_limit: scrapes a minute for each client of the application port; 0 sets no limit.
+        log_format: how the exporter writes its log: json or console.
     """
 
-    def __init__(self, directory: Path, bind: str, path: str = "/metrics", rate_limit: int = 0) -> None:
+    def __init__(
+        self, directory: Path, bind: str, path: str = "/metrics", rate_limit: int = 0, log_format: str = "json"
+    ) -> None:
         self._configured_directory = directory
         self._bind = bind
         self._path = path
         self._rate_limit = rate_limit
+        self._log_format = log_format
         # None until on_starting found the directory fit for use.
         self._directory: Path | None = None
         self._problem = ""
@@ -127,7 +131,7 @@ class Monitoring:
         handed_down = self._take_what_was_handed_down()
         try:
             for warning in metrics_directory.check(self._configured_directory):
-                server.log.warning("%s", _sentence(warning))
+                server.log.warning("%s", sentence(warning))
             if "lock" in handed_down:
                 # The description is the other master's too: both own the directory until one of them ends.
                 self._lock = InstanceLock(handed_down["lock"])
@@ -135,10 +139,10 @@ class Monitoring:
                 holder = f"the instance of process {os.getpid()} ({', '.join(map(str, server.cfg.bind))})"
                 self._lock = metrics_directory.own(self._configured_directory, holder)
         except DirectoryInUseError as error:
-            raise StartRefusedError(_sentence(str(error))) from error
+            raise StartRefusedError(sentence(str(error))) from error
         except DirectoryUnusableError as error:
             self._problem = str(error)
-            server.log.error("%s Until then each worker keeps its metrics to itself.", _sentence(str(error)))
+            server.log.error("%s Until then each worker keeps its metrics to itself.", sentence(str(error)))
             os.environ.pop(DIRECTORY_VARIABLE, None)
         else:
             self._directory = self._configured_directory
@@ -272,7 +276,7 @@ class Monitoring:
         if not listeners:
             return
         configuration = Configuration(self._directory, self._path, self._rate_limit, self._problem)
-        arguments, fds = exporter.arguments(configuration, listeners, self._pipe[0])
+        arguments, fds = exporter.arguments(configuration, listeners, self._pipe[0], self._log_format)
         self._exporter = subprocess.Popen(
             # -P: what lies in the working directory is not what shall be imported.
             [sys.executable, "-P", "-m", "authly.monitoring.exporter", *arguments],
@@ -294,7 +298,9 @@ class Monitoring:
 _monitoring: Monitoring | None = None
 
 
-def monitoring(directory: Path | str, bind: str, path: str = "/metrics", rate_limit: int = 0) -> Monitoring:
+def monitoring(
+    directory: Path | str, bind: str, path: str = "/metrics", rate_limit: int = 0, log_format: str = "json"
+) -> Monitoring:
     """Return the monitoring of this master.
 
     Gunicorn evaluates its configuration again at each SIGHUP; what runs by then stays as it is, and so the first call
@@ -305,10 +311,11 @@ def monitoring(directory: Path | str, bind: str, path: str = "/metrics", rate_li
         bind: ``HOST:PORT`` of the exporter.
         path: the path of the exposition.
         rate_limit: scrapes a minute for each client of the application port; 0 sets no limit.
+        log_format: how the exporter writes its log: json or console.
     """
     global _monitoring
     if _monitoring is None:
-        _monitoring = Monitoring(Path(directory).absolute(), bind, path, rate_limit)
+        _monitoring = Monitoring(Path(directory).absolute(), bind, path, rate_limit, log_format)
     return _monitoring
 
 
@@ -347,7 +354,3 @@ def _preceded(method: Callable[[], None], first: Callable[[], None]) -> Callable
         method()
 
     return both
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."

@@ -5,6 +5,7 @@ the backlog, and it ends when the pipe from its parent does.
 """
 
 import contextlib
+import json
 import signal
 import socket
 import sys
@@ -18,13 +19,27 @@ from authly.monitoring.exporter.server import Server
 GRACE_SECONDS = 5.0
 
 
-def _report(line: str) -> None:
-    sys.stderr.write(f"authly exporter: {line}\n")
-    sys.stderr.flush()
+class Log:
+    """Writes warnings in the shape that the rest of Authly writes its log in.
+
+    Args:
+        format_: json (an object a line) or console (for people).
+    """
+
+    def __init__(self, format_: str) -> None:
+        self._format = format_
+
+    def warn(self, words: str) -> None:
+        """Write a line."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        record = {"event": words, "level": "warning", "logger": "authly.exporter", "timestamp": now}
+        line = json.dumps(record) if self._format == "json" else f"{now} [warning  ] {words} [authly.exporter]"
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def arguments(
-    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int
+    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int, log_format: str
 ) -> tuple[list[str], list[int]]:
     """Return the arguments that start this module as a process of that configuration, and the descriptors it needs."""
     fds = [listener.fileno() for listener in listeners]
@@ -35,6 +50,7 @@ def arguments(
         "problem": configuration.problem,
         "listen-fds": ",".join(map(str, fds)),
         "watch-fd": str(watch_fd),
+        "log-format": log_format,
     }
     return [f"--{name}={value}" for name, value in options.items()], [*fds, watch_fd]
 
@@ -49,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         problem=options["problem"],
     )
     listeners = [socket.socket(fileno=int(fd)) for fd in options["listen-fds"].split(",") if fd]
-    application = Application(configuration, time.monotonic, _report)
+    application = Application(configuration, time.monotonic, Log(options["log-format"]).warn)
     server = Server(listeners, application.respond, watch_fd=int(options["watch-fd"]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

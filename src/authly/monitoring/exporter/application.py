@@ -38,6 +38,11 @@ class Configuration(NamedTuple):
     problem: str = ""
 
 
+def sentence(words: str) -> str:
+    """Return the words as a sentence of a log."""
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 class Application:
     """Answers requests.
 
@@ -110,7 +115,10 @@ class Application:
         try:
             collection = self._directory.collect()
         except OSError as error:
-            self._set_problem(f"the metrics directory cannot be read: {error}")
+            self._set_problem(
+                f"the metrics directory {self._configuration.directory} cannot be read ({error.strerror}): put it "
+                "back, or restart Authly, which creates it"
+            )
             return None
         self._set_problem("")
         self._own.observe_phase("read", collection.read_seconds)
@@ -120,7 +128,7 @@ class Application:
     def _set_problem(self, problem: str) -> None:
         """Report a problem once when it comes and once when it goes, not at every scrape."""
         if problem != self._problem:
-            self._report(problem or "the metrics directory can be read again")
+            self._report(sentence(problem or "the metrics directory can be read again"))
             self._problem = problem
 
     def _own_state(self) -> status.State:

@@ -193,8 +193,8 @@ def _write_holder(fd: int, holder: str) -> None:
 def clear(directory: Path) -> list[str]:
     """Delete the metric files of a dead instance, and nothing else.
 
-    A file is one of them if it is a regular file, bears a metric file's name, begins with a metric file's header, and
-    nobody holds its slot. The caller holds the instance lock.
+    A file is one of them if it is a regular file, bears the name of a metric file of a slot or a process id, begins
+    with a metric file's header, and nobody holds its slot. The caller holds the instance lock.
 
     Returns:
         The names of the deleted files.
@@ -203,7 +203,7 @@ def clear(directory: Path) -> list[str]:
     held = lease.held_slots(directory)
     for name in sorted(os.listdir(directory)):
         parsed = file_format.parse_name(name)
-        if parsed is None or parsed.slot in held:
+        if parsed is None or parsed.slot in held or not (parsed.slot is not None or parsed.writer.isdecimal()):
             continue
         path = directory / name
         try:
