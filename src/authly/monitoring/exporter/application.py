@@ -101,10 +101,10 @@ class Application:
         """Collect everything and return it as one exposition."""
         collection = self._collect()
         own = self._own.collect(collection, self._configuration.directory)
-        # A name stands once: the exporter's own metrics win over what a worker may have written under their names.
-        families = {family.name: family for family in (*(collection.families if collection else ()), *own)}
         started = self._clock()
-        body = exposition.render((families[name] for name in sorted(families)), openmetrics=openmetrics)
+        # A name stands once: the exporter's own metrics win over what a worker may have written under their names.
+        families = exposition.distinct([*own, *(collection.families if collection else ())])
+        body = exposition.render(families, openmetrics=openmetrics)
         self._own.observe_phase("render", self._clock() - started)
         self._own.count_scrape("success" if collection else "directory_error")
         return body

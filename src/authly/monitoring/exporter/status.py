@@ -35,10 +35,10 @@ def page(configuration: "Configuration", state: State) -> bytes:
     path = html.escape(configuration.path)
     facts = [("Directory", str(configuration.directory or "none"))]
     if state.collection is not None:
-        snapshot = state.collection.snapshot
+        reading = state.collection.reading
         facts += [
-            ("Metric files", str(len(snapshot.files))),
-            ("Files left out", str(sum(snapshot.skipped.values()))),
+            ("Metric files", str(len(reading.files))),
+            ("Files left out", str(sum(reading.skipped.values()))),
             ("Samples", str(sum(len(family.samples) for family in state.collection.families))),
         ]
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts)

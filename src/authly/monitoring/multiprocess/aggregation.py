@@ -1,17 +1,25 @@
-"""From the entries of many files to the families of one exposition.
+"""From the numbers of many files to the families of one exposition.
 
-Pure: no files, no clock. Knows what each type and each gauge mode means, as prometheus-client's multiprocess
-collector defines it.
+No files and no clock: only arithmetic. Knows what each type and each gauge mode means, as prometheus-client's
+multiprocess collector defines it, and does better where that one is wrong: a gauge that a process never set takes no
+part in ``min`` and ``max``, a removed series is gone, and no family and no sample is ever there twice.
+
+Every distinct key of a kind of file (``counter``, ``gauge_max``, ...) is a *column*, for as long as some file has it.
+A file gives its numbers in the order of the columns, and so all series are added up in one go.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterable
+from itertools import accumulate, zip_longest
+from operator import itemgetter
 from typing import NamedTuple
 
-from authly.monitoring.multiprocess.reader import File
+from authly.monitoring.multiprocess.reader import ABSENT, File, Numbers
 
 Labels = tuple[tuple[str, str], ...]
+# Numbers that a file's picker puts in front of those that were asked for.
+_FRONT = 2
 
 
 class Sample(NamedTuple):
@@ -28,20 +36,65 @@ class Sample(NamedTuple):
     value: float
 
 
-class Family(NamedTuple):
+class Child:
+    """The samples of one set of labels, which appear and disappear together.
+
+    Args:
+        labels: what all of them have.
+        names: the name and labels of each sample, in the order in which they are shown.
+    """
+
+    __slots__ = ("created", "heads", "hidden", "labels", "names", "texts", "values")
+
+    def __init__(self, labels: Labels, names: Iterable[tuple[str, Labels]] = ()) -> None:
+        self.labels = labels
+        self.names = tuple(names)
+        self.values: Numbers = ()
+        # Seconds since the epoch; 0 where it is not known.
+        self.created = 0.0
+        self.hidden = False
+        # What an exposition made of the names, and of all of it by format; the latter is emptied when a value changes.
+        self.heads: tuple[str, ...] = ()
+        self.texts: dict[str, str] = {}
+
+    def samples(self) -> list[Sample]:
+        """Return the samples."""
+        return [Sample(name, labels, value) for (name, labels), value in zip(self.names, self.values, strict=True)]
+
+
+class Family:
     """A metric with all its samples.
 
     Args:
         name: without the ``_total`` of a counter, as OpenMetrics has it.
         type: counter, gauge, histogram or summary.
         help: the help text, not escaped.
-        samples: samples with the same labels stand together; buckets stand in ascending order.
+        children: in the order of their labels.
     """
 
-    name: str
-    type: str
-    help: str
-    samples: list[Sample]
+    __slots__ = ("children", "help", "name", "texts", "type")
+
+    def __init__(self, name: str, type_: str, help_: str, children: Iterable[Child] = ()) -> None:
+        self.name = name
+        self.type = type_
+        self.help = help_
+        self.children = list(children)
+        # What an exposition made of it, by format; emptied when anything in it changes.
+        self.texts: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, name: str, type_: str, help_: str, samples: Iterable[Sample]) -> "Family":
+        """Return a family of given samples."""
+        child = Child((), ())
+        listed = list(samples)
+        child.names = tuple((sample.name, sample.labels) for sample in listed)
+        child.values = tuple(sample.value for sample in listed)
+        return cls(name, type_, help_, [child])
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All samples that are shown."""
+        return [sample for child in self.children if not child.hidden for sample in child.samples()]
 
 
 class Aggregate(NamedTuple):
@@ -49,143 +102,400 @@ class Aggregate(NamedTuple):
 
     Args:
         families: in the order of their names.
-        conflicts: how many entries were left out, because an earlier file gave their metric another type, or because
-            their key was not one that prometheus-client could have written.
+        conflicts: how many entries are left out, because an earlier file gave their metric another type or mode, or
+            because their key is not one that prometheus-client could have written.
     """
 
     families: list[Family]
     conflicts: int
 
 
-# Where a sample of a family goes: the labels of its series first, so that a series stands together, then what orders
-# the samples of one series.
-_Place = tuple[Labels, float, str, Labels]
+class _Key(NamedTuple):
+    """What a key says; ``labels`` without ``le``, which is a number, or None."""
+
+    family: str
+    sample: str
+    labels: Labels
+    le: float | None
+    help: str
 
 
-class _Accumulator:
-    """The samples of one family while files are being added."""
+class _Kind:
+    """The files of one type and mode, and the columns of their keys."""
 
-    def __init__(self, name: str, type_: str, mode: str, help_: str) -> None:
-        self.name = name
+    def __init__(self, type_: str, mode: str) -> None:
         self.type = type_
         self.mode = mode.removeprefix("live")
-        self.help = help_
-        self.values: dict[_Place, float] = {}
-        self.timestamps: dict[_Place, float] = {}
+        self.live = mode.startswith("live")
+        self.columns: dict[tuple[bytes, int], int] = {}
+        self.keys: list[_Key] = []
+        # For each file the column of each of its entries.
+        self.files: dict[File, list[int]] = {}
+        self.families: dict[str, _Family] = {}
+        self.signature: tuple[Numbers, ...] | None = None
+        self.stamps_changed = False
 
-    def add(self, sample: str, labels: Labels, writer: str, value: float, timestamp: float) -> None:
-        if self.type == "gauge":
-            self._add_to_gauge(sample, labels, writer, value, timestamp)
-        elif self.type == "histogram" and sample == f"{self.name}_bucket":
-            series = tuple(pair for pair in labels if pair[0] != "le")
-            self._sum((series, float(dict(labels)["le"]), sample, labels), value)
-        else:
-            self._sum((labels, math.inf, sample, labels), value)
-
-    def _add_to_gauge(self, sample: str, labels: Labels, writer: str, value: float, timestamp: float) -> None:
-        if self.mode == "all":
-            labels = tuple(sorted((*labels, ("pid", writer))))
-        place: _Place = (labels, 0.0, sample, labels)
-        if self.mode == "sum":
-            self._sum(place, value)
-        elif self.mode == "min":
-            self.values[place] = min(self.values.get(place, math.inf), value)
-        elif self.mode == "max":
-            self.values[place] = max(self.values.get(place, -math.inf), value)
-        elif self.mode == "mostrecent":
-            # A gauge that was never set has no time, and says nothing.
-            if timestamp > self.timestamps.get(place, 0.0):
-                self.timestamps[place] = timestamp
-                self.values[place] = value
-        else:
-            self.values[place] = value
-
-    def _sum(self, place: _Place, value: float) -> None:
-        self.values[place] = self.values.get(place, 0.0) + value
-
-    def family(self) -> Family:
-        samples = []
-        bucket = f"{self.name}_bucket"
-        series: Labels | None = None
-        count = 0.0
-        for (labels, _, name, shown), value in sorted(self.values.items()):
-            if labels != series:
-                series, count = labels, 0.0
-            if name == bucket and self.type == "histogram":
-                # Files hold what each bucket got for itself; an exposition is cumulative (and ends with the count).
-                count += value
-                samples.append(Sample(name, shown, count))
-                if dict(shown)["le"] == "+Inf":
-                    samples.append(Sample(f"{self.name}_count", labels, count))
-            else:
-                samples.append(Sample(name, shown, value))
-        return Family(self.name, self.type, self.help, samples)
+    @property
+    def adds_up(self) -> bool:
+        """Whether values of different files are simply added."""
+        return self.type != "gauge" or self.mode == "sum"
 
 
-def _parse_key(key: bytes) -> tuple[str, str, Labels, str] | None:
-    try:
-        metric, sample, labels, help_ = json.loads(key)
-        if not (isinstance(metric, str) and isinstance(sample, str) and isinstance(help_, str)):
-            return None
-        pairs = tuple(sorted(labels.items()))
-        if not all(isinstance(value, str) for _, value in pairs):
-            return None
-        if sample.endswith("_bucket") and "le" in labels:
-            float(labels["le"])
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None
-    return metric, sample, pairs, help_
+class _Family(NamedTuple):
+    """A family under construction: what it is, and for each child how its values come about."""
+
+    family: Family
+    sources: "list[_Source]"
 
 
-def aggregate(
-    files: Iterable[File], parse: Callable[[bytes], tuple[str, str, Labels, str] | None] = _parse_key
-) -> Aggregate:
-    """Merge files into families.
+class _Source(NamedTuple):
+    """How the values of a child come about: which totals, and what is made of them."""
 
-    Args:
-        files: what a reader found; the first file that names a metric decides its type and help text.
-        parse: takes a key apart; replaced by one that remembers, where keys come again and again.
-    """
-    accumulators: dict[str, _Accumulator] = {}
-    conflicts = 0
-    for file in files:
-        type_, mode, writer, _ = file.name
-        for key, value, timestamp in file.entries:
-            parsed = parse(key)
-            if parsed is None:
-                conflicts += 1
-                continue
-            metric, sample, labels, help_ = parsed
-            accumulator = accumulators.get(metric)
-            if accumulator is None:
-                accumulator = accumulators[metric] = _Accumulator(metric, type_, mode, help_)
-            elif accumulator.type != type_ or accumulator.mode != mode.removeprefix("live"):
-                conflicts += 1
-                continue
-            accumulator.add(sample, labels, writer, value, timestamp)
-    families = [accumulators[name].family() for name in sorted(accumulators)]
-    return Aggregate(families, conflicts)
+    child: Child
+    columns: tuple[int, ...]
+    take: Callable[[list[float]], Numbers]
+    finish: Callable[[Numbers], Numbers]
 
 
-class KeyCache:
-    """Takes keys apart, each once.
+class Aggregation:
+    """Merges files into families, remembering what they had in common with the last time.
 
-    A key is written by every process, and is there again at every scrape; it never changes.
+    It is the :class:`~.reader.Plan` of a reader.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[str, str, Labels, str] | None] = {}
-        self._used: dict[bytes, tuple[str, str, Labels, str] | None] = {}
+        self._kinds: dict[tuple[str, str], _Kind] = {}
+        # Which kind of file a family belongs to: the first that named it.
+        self._owners: dict[str, _Kind] = {}
+        self._conflicts: dict[File, int] = {}
+        self._all: list[Family] = []
+        self._order_changed = False
 
-    def __call__(self, key: bytes) -> tuple[str, str, Labels, str] | None:
-        """Return the parts of a key, or None for one that is not a key."""
-        try:
-            parts = self._known[key]
-        except KeyError:
-            parts = _parse_key(key)
-        self._used[key] = parts
-        return parts
+    # A reader's plan
 
-    def forget_unused(self) -> None:
-        """Drop what has not been asked for since the last call, so that memory is bounded by what exists."""
-        self._known, self._used = self._used, {}
+    def add_entries(self, file: File, keys: list[bytes]) -> None:
+        """Give each new entry of a file a column, and choose the order in which the file gives its numbers."""
+        kind = self._kinds.setdefault((file.name.type, file.name.mode), _Kind(file.name.type, file.name.mode))
+        columns = kind.files.setdefault(file, [])
+        taken = set(columns)
+        for key in keys:
+            columns.append(self._column(kind, file, key, taken))
+        self._choose(kind, file)
+        kind.stamps_changed = True
+
+    def update_stamps(self, file: File) -> None:
+        """Note that series were removed or came back."""
+        self._kinds[file.name.type, file.name.mode].stamps_changed = True
+
+    def remove_file(self, file: File) -> None:
+        """Forget a file, and the columns that only it had."""
+        self._conflicts.pop(file, None)
+        kind = self._kinds.get((file.name.type, file.name.mode))
+        if kind is None or kind.files.pop(file, None) is None:
+            return
+        kept = sorted({column for columns in kind.files.values() for column in columns} - {ABSENT})
+        if len(kept) == len(kind.keys):
+            return
+        renumbered = {old: new for new, old in enumerate(kept)}
+        renumbered[ABSENT] = ABSENT
+        kind.columns = {key: renumbered[old] for key, old in kind.columns.items() if old in renumbered and old >= 0}
+        kind.keys = [kind.keys[old] for old in kept]
+        for other, columns in kind.files.items():
+            columns[:] = [renumbered[old] for old in columns]
+            self._choose(kind, other)
+            # Numbers in the old order must not be taken for numbers in the new one.
+            other.numbers, other.quiet, other.seen = (), False, b""
+        self._rebuild(kind)
+
+    def _column(self, kind: _Kind, file: File, key: bytes, taken: set[int]) -> int:
+        """Return the column of a key; :data:`ABSENT` for a key that is left out."""
+        for again in range(len(taken) + 1):
+            column = kind.columns.get((key, again))
+            if column is None:
+                parsed = _parse_key(key, kind.type)
+                if parsed is None or self._owners.setdefault(parsed.family, kind) is not kind:
+                    self._conflicts[file] = self._conflicts.get(file, 0) + 1
+                    return ABSENT
+                column = kind.columns[key, again] = len(kind.keys)
+                kind.keys.append(parsed)
+                kind.families.pop(parsed.family, None)
+            # An intact file has a key once; a second entry of one counts too, as it does for prometheus-client.
+            if column not in taken:
+                taken.add(column)
+                return column
+        raise AssertionError("more columns taken than there are")
+
+    def _choose(self, kind: _Kind, file: File) -> None:
+        columns = kind.files[file]
+        if kind.adds_up:
+            wanted = [ABSENT] * len(kind.keys)
+            for column, position in zip(columns, file.positions, strict=True):
+                if column != ABSENT:
+                    wanted[column] = position
+            file.pick(wanted)
+        else:
+            # Values and timestamps, in the order of the file.
+            file.pick(index for position in file.positions for index in (position, position + 1))
+
+    # An exposition's families
+
+    def combine(self, files: Iterable[File]) -> Aggregate:
+        """Merge the files that count.
+
+        Args:
+            files: what a reader found; each of them it has told this aggregation about.
+        """
+        present: dict[_Kind, list[File]] = {kind: [] for kind in self._kinds.values()}
+        conflicts = 0
+        for file in files:
+            conflicts += self._conflicts.get(file, 0)
+            kind = self._kinds.get((file.name.type, file.name.mode))
+            if kind is not None and file in kind.files:
+                present[kind].append(file)
+        for kind, members in present.items():
+            # By identity: a file's numbers are another tuple when they have changed.
+            signature = tuple(file.numbers for file in members)
+            missing = self._complete(kind)
+            if (
+                not missing
+                and not kind.stamps_changed
+                and kind.signature is not None
+                and len(signature) == len(kind.signature)
+                and all(new is old for new, old in zip(signature, kind.signature, strict=True))
+            ):
+                continue
+            kind.signature = signature
+            self._update(kind, members)
+        if self._order_changed:
+            self._order_changed = False
+            self._all = sorted(
+                (built.family for kind in self._kinds.values() for built in kind.families.values()),
+                key=lambda family: family.name,
+            )
+        return Aggregate([family for family in self._all if _is_shown(family)], conflicts)
+
+    def _complete(self, kind: _Kind) -> bool:
+        """Build the families that new columns made incomplete; tell whether there were any."""
+        wanted = {key.family for key in kind.keys} - kind.families.keys() if len(kind.keys) else set()
+        if not wanted:
+            return False
+        columns: dict[str, list[int]] = {name: [] for name in wanted}
+        for column, key in enumerate(kind.keys):
+            if key.family in wanted:
+                columns[key.family].append(column)
+        for name, members in columns.items():
+            kind.families[name] = _build(kind, name, members)
+        self._order_changed = True
+        return True
+
+    def _rebuild(self, kind: _Kind) -> None:
+        left = {key.family for key in kind.keys}
+        for name in kind.families.keys() - left:
+            if self._owners.get(name) is kind:
+                del self._owners[name]
+        kind.families.clear()
+        kind.signature = None
+        kind.stamps_changed = True
+        self._order_changed = True
+
+    def _update(self, kind: _Kind, files: list[File]) -> None:
+        if kind.stamps_changed:
+            self._update_lives(kind, files)
+            kind.stamps_changed = False
+        if kind.adds_up:
+            # Summed anew, never adjusted by differences: those would add up their errors from scrape to scrape.
+            rows = [file.numbers for file in files if file.numbers]
+            totals = list(map(sum, zip_longest(*rows, fillvalue=0.0)))[_FRONT:]
+            totals += [0.0] * (len(kind.keys) - len(totals))
+        elif kind.mode == "all":
+            self._update_all(kind, files)
+            return
+        else:
+            totals = _combine_gauges(kind, files)
+        for family, sources in kind.families.values():
+            changed = False
+            for child, _, take, finish in sources:
+                raw = take(totals)
+                values = finish(raw)
+                if values != child.values:
+                    child.values = values
+                    child.texts.clear()
+                    changed = True
+                hide = raw[0] is _NOTHING
+                if hide != child.hidden and kind.mode == "mostrecent":
+                    child.hidden = hide
+                    changed = True
+            if changed:
+                family.texts.clear()
+
+    def _update_all(self, kind: _Kind, files: list[File]) -> None:
+        """Give each file's gauges to children of its own, told apart by the label ``pid``."""
+        found: dict[str, dict[Labels, float]] = {name: {} for name in kind.families}
+        for file in files:
+            for number, column in enumerate(kind.files[file]):
+                if column == ABSENT or file.stamps[number] < 0:
+                    continue
+                key = kind.keys[column]
+                labels = tuple(sorted((*key.labels, ("pid", file.name.writer))))
+                found[key.family][labels] = file.numbers[_FRONT + 2 * number]
+        for name, (family, _) in kind.families.items():
+            family.texts.clear()
+            family.children = []
+            for labels, value in sorted(found[name].items()):
+                child = Child(labels, [(name, labels)])
+                child.values = (value,)
+                family.children.append(child)
+
+    def _update_lives(self, kind: _Kind, files: list[File]) -> None:
+        """Find out when each child came into being, and whether it has been removed everywhere."""
+        created = [math.inf] * len(kind.keys)
+        alive = [False] * len(kind.keys)
+        # Also the files that do not count at the moment, for when they are the only ones that know a series.
+        for file in kind.files if not kind.live else files:
+            for column, stamp in zip(kind.files[file], file.stamps, strict=True):
+                if column == ABSENT:
+                    continue
+                if stamp >= 0:
+                    alive[column] = True
+                    if 0 < stamp < created[column]:
+                        created[column] = stamp
+        for family, sources in kind.families.values():
+            for child, columns, _, _ in sources:
+                first = min(created[column] for column in columns)
+                child.created = first if math.isfinite(first) and kind.type != "gauge" else 0.0
+                child.hidden = not any(alive[column] for column in columns)
+                child.texts.clear()
+            family.texts.clear()
+
+
+# Stands for the number of a gauge that nobody has set.
+_NOTHING = float("nan")
+
+
+def _is_shown(family: Family) -> bool:
+    return any(not child.hidden for child in family.children)
+
+
+def _combine_gauges(kind: _Kind, files: list[File]) -> list[float]:
+    """Return the value of each column by the kind's mode; :data:`_NOTHING` where the mode leaves none."""
+    found: list[float] = [_NOTHING] * len(kind.keys)
+    unset: list[float] = [_NOTHING] * len(kind.keys)
+    latest = [0.0] * len(kind.keys)
+    for file in files:
+        numbers = file.numbers
+        ours = file.name.slot is not None
+        for number, column in enumerate(kind.files[file]):
+            if column == ABSENT or not numbers:
+                continue
+            value, stamp = numbers[_FRONT + 2 * number], numbers[_FRONT + 2 * number + 1]
+            if stamp < 0:
+                continue
+            before = found[column]
+            if kind.mode == "mostrecent":
+                # A gauge that was never set has no time, and says nothing.
+                if stamp > latest[column]:
+                    latest[column], found[column] = stamp, value
+            elif ours and stamp == 0:
+                unset[column] = value
+            elif before is _NOTHING or (value < before if kind.mode == "min" else value > before):
+                found[column] = value
+    if kind.mode == "mostrecent":
+        return found
+    # Set by nobody at all: as in a single process, it is what it was constructed with.
+    return [unset[column] if value is _NOTHING else value for column, value in enumerate(found)]
+
+
+def _build(kind: _Kind, name: str, columns: list[int]) -> _Family:
+    """Arrange the columns of a family into children."""
+    family = Family(name, kind.type, kind.keys[columns[0]].help)
+    children: dict[Labels, dict[tuple[str, float | None], list[int]]] = {}
+    for column in columns:
+        key = kind.keys[column]
+        children.setdefault(key.labels, {}).setdefault((key.sample, key.le), []).append(column)
+    sources = []
+    for labels in sorted(children):
+        sources.append(_source(name, kind.type, labels, children[labels]))
+    family.children = [source.child for source in sources]
+    return _Family(family, sources)
+
+
+def _source(
+    name: str, type_: str, labels: Labels, samples: dict[tuple[str, float | None], list[int]]
+) -> _Source:
+    bounds = sorted(le for sample, le in samples if le is not None)
+    names: list[tuple[str, Labels]] = []
+    groups: list[list[int]] = []
+    bucket = f"{name}_bucket"
+    for bound in bounds:
+        names.append((bucket, tuple(sorted((*labels, ("le", _bound(bound)))))))
+        groups.append(samples[bucket, bound])
+    if bounds:
+        names.append((f"{name}_count", labels))
+    for sample, le in sorted(samples, key=lambda pair: pair[0]):
+        if le is None:
+            names.append((sample, labels))
+            groups.append(samples[sample, None])
+    columns = tuple(column for group in groups for column in group)
+    sizes = [len(group) for group in groups]
+    child = Child(labels, names)
+    steps: list[Callable[[Numbers], Numbers]] = []
+    if any(size > 1 for size in sizes):
+        steps.append(lambda raw: _added(raw, sizes))
+    if bounds:
+        steps.append(lambda raw: _cumulated(raw, len(bounds)))
+    finish: Callable[[Numbers], Numbers]
+    if not steps:
+        finish = tuple
+    elif len(steps) == 1:
+        finish = steps[0]
+    else:
+        finish = lambda raw: steps[1](steps[0](raw))  # noqa: E731
+    take: Callable[[list[float]], Numbers]
+    if len(columns) == 1:
+        (only,) = columns
+        take = lambda totals: (totals[only],)  # noqa: E731
+    else:
+        take = itemgetter(*columns)
+    return _Source(child, columns, take, finish)
+
+
+def _added(raw: Numbers, sizes: list[int]) -> Numbers:
+    """Add up the columns of one sample: several keys that differ in their help text alone."""
+    numbers = iter(raw)
+    return tuple(sum(next(numbers) for _ in range(size)) for size in sizes)
+
+
+def _cumulated(raw: Numbers, buckets: int) -> Numbers:
+    """Return cumulative buckets, the count, and the rest: files hold what each bucket got for itself."""
+    cumulative = tuple(accumulate(raw[:buckets]))
+    return (*cumulative, cumulative[-1], *raw[buckets:])
+
+
+def _bound(bound: float) -> str:
+    """Return a bucket's bound as prometheus-client writes it, which is as Go does."""
+    if math.isinf(bound):
+        return "+Inf" if bound > 0 else "-Inf"
+    text = repr(bound)
+    dot = text.find(".")
+    if bound > 0 and dot > 6:
+        mantissa = f"{text[0]}.{text[1:dot]}{text[dot + 1 :]}".rstrip("0.")
+        return f"{mantissa}e+{dot - 1:02d}"
+    return text
+
+
+def _parse_key(key: bytes, type_: str) -> _Key | None:
+    """Take a key apart; None for one that prometheus-client could not have written."""
+    try:
+        family, sample, labels, help_ = json.loads(key)
+        if not (isinstance(family, str) and isinstance(sample, str) and isinstance(help_, str) and family and sample):
+            return None
+        if not all(isinstance(value, str) for value in labels.values()):
+            return None
+        le = None
+        if type_ == "histogram" and sample == f"{family}_bucket":
+            le = float(labels.pop("le"))
+            if math.isnan(le):
+                return None
+        return _Key(family, sample, tuple(sorted(labels.items())), le, help_)
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return None

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from authly.monitoring.multiprocess import reader
-from authly.monitoring.multiprocess.aggregation import Family, KeyCache, aggregate
-from authly.monitoring.multiprocess.reader import Snapshot
+from authly.monitoring.multiprocess.aggregation import Aggregation, Family
+from authly.monitoring.multiprocess.reader import Reader, Reading
 
 
 class Collection(NamedTuple):
@@ -14,14 +13,14 @@ class Collection(NamedTuple):
 
     Args:
         families: in the order of their names.
-        snapshot: the files they came from, and how many were left out.
+        reading: the files they came from, and how many were left out.
         conflicts: how many entries were left out; see :class:`~.aggregation.Aggregate`.
         read_seconds: how long reading took.
         aggregate_seconds: how long merging took.
     """
 
     families: list[Family]
-    snapshot: Snapshot
+    reading: Reading
     conflicts: int
     read_seconds: float
     aggregate_seconds: float
@@ -30,15 +29,17 @@ class Collection(NamedTuple):
 class DirectoryCollector:
     """Collects the metrics of all processes that write to a directory.
 
+    Not for several threads at once: what it returns changes at the next collection.
+
     Args:
         directory: where the files are.
         clock: what to time the phases with, in seconds.
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
-        self._directory = directory
         self._clock = clock
-        self._keys = KeyCache()
+        self._aggregation = Aggregation()
+        self._reader = Reader(directory, self._aggregation)
 
     def collect(self) -> Collection:
         """Read and merge.
@@ -47,8 +48,11 @@ class DirectoryCollector:
             OSError: the directory itself cannot be read.
         """
         started = self._clock()
-        snapshot = reader.read(self._directory)
+        reading = self._reader.read()
         read = self._clock()
-        families, conflicts = aggregate(snapshot.files, self._keys)
-        self._keys.forget_unused()
-        return Collection(families, snapshot, conflicts, read - started, self._clock() - read)
+        families, conflicts = self._aggregation.combine(reading.files)
+        return Collection(families, reading, conflicts, read - started, self._clock() - read)
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self._reader.close()

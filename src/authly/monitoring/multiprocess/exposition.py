@@ -1,17 +1,24 @@
-"""From families to bytes: the Prometheus text format and OpenMetrics 1.0.
+"""From families to bytes: the Prometheus text formats and OpenMetrics 1.0.
 
-Sources: "Exposition formats" of the Prometheus documentation (text format 0.0.4) and the OpenMetrics 1.0
-specification.
+Sources: "Exposition formats" of the Prometheus documentation (text 0.0.4 and 1.0.0) and the OpenMetrics 1.0
+specification. Everything but the numbers is made once: a family that did not change is text that is there already.
 """
 
 import math
 import re
 from collections.abc import Iterable
 
-from authly.monitoring.multiprocess.aggregation import Family, Labels
+from authly.monitoring.multiprocess.aggregation import Child, Family, Labels
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+# Base units of the Prometheus documentation and of OpenMetrics, by which a name may end.
+_UNITS = ("amperes", "bytes", "celsius", "grams", "joules", "meters", "ratio", "seconds", "volts")
+_SUFFIXES = {
+    "counter": ("_total", "_created"),
+    "histogram": ("_bucket", "_count", "_sum", "_created"),
+    "summary": ("_count", "_sum", "_created"),
+}
 
 
 def render(families: Iterable[Family], *, openmetrics: bool) -> bytes:
@@ -19,30 +26,79 @@ def render(families: Iterable[Family], *, openmetrics: bool) -> bytes:
 
     Args:
         families: what to show, in this order.
-        openmetrics: OpenMetrics 1.0 rather than the text format 0.0.4.
+        openmetrics: OpenMetrics 1.0 rather than the text format.
     """
-    lines: list[str] = []
+    style = "openmetrics" if openmetrics else "text"
+    texts = []
+    for family in families:
+        text = family.texts.get(style)
+        if text is None:
+            text = family.texts[style] = _family(family, style)
+        texts.append(text)
+    if openmetrics:
+        texts.append("# EOF\n")
+    return "".join(texts).encode("utf-8", "replace")
+
+
+def distinct(families: Iterable[Family]) -> list[Family]:
+    """Return those families that share no name with an earlier one, in the order of their names.
+
+    A family takes its own name and those of its samples: the counter ``x`` has the sample ``x_total``, and leaves no room
+    for a gauge of that name.
+
+    Args:
+        families: those that come first win.
+    """
+    taken: set[str] = set()
+    kept = []
     for family in families:
         name = metric_name(family.name)
-        # The text format names a counter as its samples are named; OpenMetrics without the suffix.
-        shown = f"{name}_total" if family.type == "counter" and not openmetrics else name
-        escape = _escape if openmetrics else _escape_help
-        lines.append(f"# HELP {shown} {escape(family.help)}\n# TYPE {shown} {family.type}\n")
-        lines.extend(
-            f"{metric_name(sample.name)}{_labels(sample.labels)} {number(sample.value)}\n" for sample in family.samples
-        )
+        names = {name, *(name + suffix for suffix in _SUFFIXES.get(family.type, ()))}
+        if taken.isdisjoint(names):
+            taken |= names
+            kept.append(family)
+    return sorted(kept, key=lambda family: family.name)
+
+
+def _family(family: Family, style: str) -> str:
+    parts = [_head(family, openmetrics=style == "openmetrics")]
+    for child in family.children:
+        if not child.hidden:
+            text = child.texts.get(style)
+            if text is None:
+                text = child.texts[style] = _child(family, child, style)
+            parts.append(text)
+    return "".join(parts)
+
+
+def _head(family: Family, *, openmetrics: bool) -> str:
+    name = metric_name(family.name)
     if openmetrics:
-        lines.append("# EOF\n")
-    return "".join(lines).encode("utf-8", "replace")
+        unit = name.rpartition("_")[2]
+        unit_line = f"# UNIT {name} {unit}\n" if unit in _UNITS and unit != name else ""
+        return f"# HELP {name} {_escape(family.help)}\n# TYPE {name} {family.type}\n{unit_line}"
+    # The text format names a counter as its samples are named; OpenMetrics without the suffix.
+    shown = f"{name}_total" if family.type == "counter" else name
+    # Here a quotation mark needs no escape in a help text, and gets none.
+    help_ = family.help.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {shown} {help_}\n# TYPE {shown} {family.type}\n"
+
+
+def _child(family: Family, child: Child, style: str) -> str:
+    if not child.heads:
+        child.heads = tuple(f"{metric_name(name)}{_labels(labels)} " for name, labels in child.names)
+    lines = [f"{head}{number(value)}\n" for head, value in zip(child.heads, child.values, strict=True)]
+    if style == "openmetrics" and child.created and family.type in _SUFFIXES:
+        lines.append(f"{metric_name(family.name)}_created{_labels(child.labels)} {number(child.created)}\n")
+    return "".join(lines)
 
 
 def number(value: float) -> str:
     """Return the shortest text that reads back as the same number."""
-    if math.isfinite(value):
-        return repr(value)
-    if math.isnan(value):
-        return "NaN"
-    return "+Inf" if value > 0 else "-Inf"
+    text = repr(value)
+    if text[-1] in "fn":
+        return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
+    return text
 
 
 def metric_name(name: str) -> str:
@@ -67,8 +123,3 @@ def _labels(labels: Labels) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-def _escape_help(text: str) -> str:
-    # In the text format a quotation mark needs no escape in a help text, and gets none.
-    return text.replace("\\", r"\\").replace("\n", r"\n")

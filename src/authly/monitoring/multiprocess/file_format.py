@@ -3,7 +3,8 @@
 A file holds::
 
     int32   used        bytes in use, this header included; 0 in a file that nobody has written yet
-    4 bytes padding
+    uint16  changes     how often a number was written, modulo 65536         (padding to prometheus-client)
+    uint16  removals    how often a series was removed, modulo 65536         (padding to prometheus-client)
     entries, each starting at a multiple of 8:
         int32   length  of the key in bytes
         length  key     UTF-8 JSON [metric name, sample name, {label: value}, help text]
@@ -11,8 +12,13 @@ A file holds::
         float64 value
         float64 timestamp
 
-Entries are only ever appended and never move; only values change. Whoever has read the first ``used`` bytes once
-knows where each value is for as long as the file lives.
+Entries are only ever appended and never move; only numbers change. Whoever has read the first ``used`` bytes once
+knows where each number is for as long as the file lives.
+
+The timestamp is, in seconds since the epoch: for the gauge modes that keep the most recent value, when it was set; for
+any other gauge of Authly's, 0 as long as it has not been set; for counters, histograms and summaries of Authly's, when
+the series came into being. A negative one says that the series was removed. prometheus-client writes 0 wherever it
+does not need one, and reads it for the most recent value alone.
 """
 
 import re
@@ -22,6 +28,11 @@ from typing import NamedTuple
 
 HEADER_SIZE = 8
 INT32 = struct.Struct("i")
+# The indices of the two counts among the 16-bit cells of a file.
+CHANGES = 2
+REMOVALS = 3
+REMOVED = -1.0
+_REMOVALS = struct.Struct("H")
 _TWO_DOUBLES = struct.Struct("dd")
 
 GAUGE_MODES = ("all", "max", "min", "mostrecent", "sum")
@@ -70,41 +81,52 @@ def file_name(prefix: str, slot: int) -> str:
     return f"{prefix}_s{slot}.db"
 
 
-def encode_entry(key: str) -> bytes:
-    """Return a new entry with the value and the timestamp 0."""
-    encoded = key.encode()
-    padding = 8 - (len(encoded) + INT32.size) % 8
-    return INT32.pack(len(encoded)) + encoded + b" " * padding + bytes(_TWO_DOUBLES.size)
+def encode_entry(key: bytes, timestamp: float) -> bytes:
+    """Return a new entry with the value 0."""
+    padding = 8 - (len(key) + INT32.size) % 8
+    return INT32.pack(len(key)) + key + b" " * padding + _TWO_DOUBLES.pack(0.0, timestamp)
 
 
-def read_used(data: bytes | memoryview) -> int:
+def used_bytes(header: bytes, size: int) -> int:
     """Return how many bytes of a file are in use.
 
     Args:
-        data: the whole file.
+        header: the first bytes of the file; fewer than a header has if the file does.
+        size: the size of the file.
 
     Raises:
         CorruptFileError: the header cannot be that of a metric file of this size.
     """
-    if len(data) == 0:
+    if size == 0:
         return 0
-    if len(data) < HEADER_SIZE:
-        raise CorruptFileError(f"only {len(data)} bytes, which is shorter than a header")
-    used: int = INT32.unpack_from(data)[0]
+    if len(header) < HEADER_SIZE:
+        raise CorruptFileError(f"only {len(header)} bytes, which is shorter than a header")
+    used: int = INT32.unpack_from(header)[0]
     if used == 0:
         return 0
-    if used < HEADER_SIZE or used > len(data) or used % 8:
-        raise CorruptFileError(f"{used} of {len(data)} bytes said to be in use")
+    if used < HEADER_SIZE or used > size or used % 8:
+        raise CorruptFileError(f"{used} of {size} bytes said to be in use")
     return used
 
 
-def iterate_entries(data: bytes | memoryview, used: int) -> Iterator[tuple[bytes, int]]:
+def removals(header: bytes) -> int:
+    """Return how often series were removed, as the header counts them."""
+    return int(_REMOVALS.unpack_from(header, 2 * REMOVALS)[0])
+
+
+def iterate_entries(
+    data: bytes | bytearray | memoryview, used: int, position: int = HEADER_SIZE
+) -> Iterator[tuple[bytes, int]]:
     """Yield each entry's key and the offset of its value; the timestamp follows 8 bytes after.
+
+    Args:
+        data: the file, at least as far as it is in use.
+        used: how many bytes are in use.
+        position: the first entry's.
 
     Raises:
         CorruptFileError: an entry reaches beyond what is in use.
     """
-    position = HEADER_SIZE
     while position < used:
         length: int = INT32.unpack_from(data, position)[0]
         value = position + INT32.size + length + 8 - (length + INT32.size) % 8
@@ -122,9 +144,8 @@ def looks_like_metric_file(head: bytes, size: int) -> bool:
         head: the first bytes of the file, at least a header's if it has them.
         size: the size of the whole file.
     """
-    if size == 0:
-        return True
-    if len(head) < HEADER_SIZE:
+    try:
+        used_bytes(head, size)
+    except CorruptFileError:
         return False
-    used: int = INT32.unpack_from(head)[0]
-    return head[INT32.size : HEADER_SIZE] == bytes(4) and (used == 0 or HEADER_SIZE <= used <= size) and used % 8 == 0
+    return True

@@ -4,18 +4,20 @@
 (``prometheus_client.values.ValueClass``), so that every metric constructed afterwards goes through it, those of
 third-party libraries too.
 
-A value is one aligned 8-byte cell of a mapped file; writing it is one store. What can go wrong, a full disk first of
-all, goes wrong when a series first appears: its value then lives in memory, the loss is counted, and the request goes
-on.
+A value is one aligned 8-byte cell of a mapped file; writing it is one store, and another that counts the change for
+readers. What can go wrong, a full disk first of all, goes wrong when a series first appears: its value then lives in
+memory, the loss is counted, and the request goes on.
 """
 
 import contextlib
 import errno
 import mmap
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -28,9 +30,11 @@ from authly.monitoring.multiprocess.lease import Lease
 
 _INITIAL_SIZE: Final = 1 << 14
 _RETRY_SECONDS: Final = 1.0
+_CHANGES: Final = file_format.CHANGES
 DROPPED_SERIES: Final = "authly_metrics_dropped_series"
 _DROPPED_HELP: Final = "Series kept out of the exposition because their values could not be stored."
 DROP_REASONS: Final = (
+    "budget",
     "corrupt_file",
     "disk_full",
     "io_error",
@@ -50,6 +54,10 @@ _REASON_OF_ERRNO: Final = {
 }
 
 
+class BudgetExceededError(OSError):
+    """The files of this process would take more bytes than they may."""
+
+
 class Cells(Protocol):
     """Numbers by index: a mapped file, or memory standing in for one."""
 
@@ -58,95 +66,144 @@ class Cells(Protocol):
     def __setitem__(self, index: int, value: float, /) -> None: ...
 
 
+class Counts(Protocol):
+    """The 16-bit cells of a mapped file, or memory standing in for them."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+Place = tuple[Cells, Counts, int]
+
+
+class _Mapping:
+    """The cells of a mapped file, in the three widths in which they are written.
+
+    Args:
+        fd: the file.
+        size: how many bytes of it.
+    """
+
+    __slots__ = ("_mapping", "bytes", "counts", "doubles", "integers")
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._mapping = mmap.mmap(fd, size)
+        # A multiple of 8 in any case: a foreign file may have any length.
+        self.bytes = memoryview(self._mapping)[: size - size % 8]
+        self.doubles: memoryview[float] = self.bytes.cast("d")
+        self.integers: memoryview[int] = self.bytes.cast("i")
+        self.counts: memoryview[int] = self.bytes.cast("H")
+
+    def close(self) -> None:
+        """Let go; whoever has the cells gets a ValueError from now on."""
+        for view in (self.doubles, self.integers, self.counts, self.bytes):
+            view.release()
+        # Another thread may be between two bytecodes of a write; its view keeps the mapping a moment longer.
+        with contextlib.suppress(BufferError):
+            self._mapping.close()
+
+
 class _ValueFile:
     """One slot's file for one type of metric, open for writing.
 
     Growing maps the longer file a second time; cells handed out before stay valid, because both mappings are of the
     same pages.
+
+    Args:
+        path: where it is.
+        clock: the time, in seconds since the epoch.
+        allow: asked before bytes are reserved; raises OSError where they would be too many.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, clock: Callable[[], float] | None, allow: Callable[[int], None]) -> None:
+        self._clock = clock
+        self._allow = allow
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._mappings: list[tuple[mmap.mmap, memoryview[float], memoryview[int]]] = []
+        self._mappings: list[_Mapping] = []
         self._positions: dict[bytes, int] = {}
         try:
-            self._size = os.fstat(self._fd).st_size
-            if self._size < _INITIAL_SIZE:
+            self.size = os.fstat(self._fd).st_size
+            if self.size < _INITIAL_SIZE:
                 self._reserve(_INITIAL_SIZE)
             else:
-                self._map()
+                self._mappings.append(_Mapping(self._fd, self.size))
             self._used = self._read()
         except BaseException:
             self.close()
             raise
 
     def _read(self) -> int:
-        data = self._mappings[-1][0]
-        view = memoryview(data)
-        try:
-            used = file_format.read_used(view)
-            for key, position in file_format.iterate_entries(view, used):
-                self._positions[key] = position
-        finally:
-            view.release()
+        mapping = self._mappings[-1]
+        used = file_format.used_bytes(bytes(mapping.bytes[: file_format.HEADER_SIZE]), self.size)
+        for key, position in file_format.iterate_entries(mapping.bytes, used):
+            self._positions[key] = position
         if used == 0:
             used = file_format.HEADER_SIZE
-            self._mappings[-1][2][0] = used
+            mapping.integers[0] = used
         return used
 
     def _reserve(self, size: int) -> None:
+        self._allow(size - self.size)
         # Reserved, not merely truncated: a write to a hole of a full disk is a SIGBUS, which kills the process.
         os.posix_fallocate(self._fd, 0, size)
-        self._size = size
-        self._map()
+        self.size = size
+        self._mappings.append(_Mapping(self._fd, size))
 
-    def _map(self) -> None:
-        mapping = mmap.mmap(self._fd, self._size)
-        view = memoryview(mapping)
-        # A multiple of 8 in any case: a foreign file may have any length.
-        aligned = self._size - self._size % 8
-        self._mappings.append((mapping, view[:aligned].cast("d"), view[:aligned].cast("i")))
-        view.release()
-
-    def cell(self, key: str) -> tuple["memoryview[float]", int]:
-        """Return where the value of a key is, with a new entry if it has none: the cells and the index in them."""
-        position = self._positions.get(key.encode())
+    def cell(self, key: bytes) -> tuple["memoryview[float]", "memoryview[int]", int]:
+        """Return where the value of a key is, with a new entry if it has none: cells, counts, and the index."""
+        position = self._positions.get(key)
         if position is None:
             position = self._append(key)
-        return self._mappings[-1][1], position // 8
+        mapping = self._mappings[-1]
+        index = position // 8
+        if mapping.doubles[index + 1] < 0:
+            # The series was removed, and begins anew.
+            mapping.doubles[index] = 0.0
+            mapping.doubles[index + 1] = self._clock() if self._clock else 0.0
+            self._count(mapping, file_format.REMOVALS)
+        return mapping.doubles, mapping.counts, index
 
-    def _append(self, key: str) -> int:
-        entry = file_format.encode_entry(key)
+    def remove(self, key: bytes) -> None:
+        """Mark a series as removed; its entry stays, because no entry ever moves."""
+        position = self._positions.get(key)
+        if position is not None:
+            mapping = self._mappings[-1]
+            mapping.doubles[position // 8] = 0.0
+            mapping.doubles[position // 8 + 1] = file_format.REMOVED
+            self._count(mapping, file_format.REMOVALS)
+
+    @staticmethod
+    def _count(mapping: _Mapping, which: int) -> None:
+        mapping.counts[which] = (mapping.counts[which] + 1) & 0xFFFF
+
+    def _append(self, key: bytes) -> int:
+        entry = file_format.encode_entry(key, self._clock() if self._clock else 0.0)
         end = self._used + len(entry)
-        if end > self._size:
-            size = self._size
+        if end > self.size:
+            size = self.size
             while size < end:
                 size *= 2
             self._reserve(size)
-        mapping, _, integers = self._mappings[-1]
-        mapping[self._used : end] = entry
+        mapping = self._mappings[-1]
+        mapping.bytes[self._used : end] = entry
         self._used = end
         # One store, after the entry: a reader sees all of the entry or none of it.
-        integers[0] = end
+        mapping.integers[0] = end
         position = end - 16
-        self._positions[key.encode()] = position
+        self._positions[key] = position
         return position
 
     def close(self) -> None:
         """Let go of the file; cells handed out raise ValueError from now on."""
-        for mapping, doubles, integers in self._mappings:
-            doubles.release()
-            integers.release()
-            # Another thread may be between two bytecodes of a write; its view keeps the mapping a moment longer.
-            with contextlib.suppress(BufferError):
-                mapping.close()
+        for mapping in self._mappings:
+            mapping.close()
         self._mappings.clear()
         os.close(self._fd)
 
 
 class _Stand:
-    """Memory in the place of a cell that could not be stored; it moves to the file once there is room again."""
+    """Memory in the place of a cell that could not be stored; the value moves to the file once there is room again."""
 
     __slots__ = ("_generation", "_numbers", "_owner", "_store")
 
@@ -173,13 +230,23 @@ class Store:
 
     Args:
         directory: the directory of the instance.
+        max_bytes: how many bytes of it this process may take; 0 sets no limit.
+        clock: the time, in seconds since the epoch.
         monotonic: the clock that spaces out new attempts after a failure.
     """
 
-    def __init__(self, directory: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        max_bytes: int = 0,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.directory = directory
         # Reentrant: a signal handler or a finalizer may count something while this thread is counting.
         self.lock = threading.RLock()
+        self._max_bytes = max_bytes
+        self._clock = clock
         self._monotonic = monotonic
         self._lease: Lease | None = None
         self._files: dict[str, _ValueFile] = {}
@@ -215,13 +282,14 @@ class Store:
                 file.close()
             self._files.clear()
             self._dropped.clear()
+            self._retry_at = float("-inf")
             self._failure = None
             self.generation += 1
             if self._lease is not None:
                 self._lease.close()
                 self._lease = None
 
-    def cell(self, prefix: str, key: str) -> tuple["memoryview[float]", int]:
+    def place(self, prefix: str, key: bytes) -> Place:
         """Return where the value of a key is, leasing, creating and growing what it takes.
 
         Raises:
@@ -240,21 +308,31 @@ class Store:
             self._retry_at = self._monotonic() + _RETRY_SECONDS
             raise
 
+    def remove(self, prefix: str, key: bytes) -> None:
+        """Take a series that this process has written out of the exposition."""
+        file = self._files.get(prefix)
+        if file is not None:
+            file.remove(key)
+
     def _file(self, prefix: str) -> _ValueFile:
         file = self._files.get(prefix)
         if file is None:
-            slot = self._leased().slot
-            path = self.directory / file_format.file_name(prefix, slot)
+            path = self.directory / file_format.file_name(prefix, self._leased().slot)
+            clock = None if prefix.startswith("gauge") else self._clock
             try:
-                file = _ValueFile(path)
+                file = _ValueFile(path, clock, self._allow)
             except file_format.CorruptFileError:
                 # What it holds cannot be read by anybody. Kept for whoever wants to know why, out of the way.
                 path.replace(path.with_suffix(".corrupt"))
-                file = _ValueFile(path)
-                self._files[prefix] = file
+                file = self._files[prefix] = _ValueFile(path, clock, self._allow)
                 self.drop("corrupt_file")
             self._files[prefix] = file
         return file
+
+    def _allow(self, more: int) -> None:
+        taken = sum(file.size for file in self._files.values())
+        if self._max_bytes and taken + more > self._max_bytes:
+            raise BudgetExceededError(errno.EDQUOT, f"{taken} of {self._max_bytes} bytes are taken")
 
     def _leased(self) -> Lease:
         if self._lease is None:
@@ -283,6 +361,8 @@ class Store:
 
 
 def _reason(error: OSError | file_format.CorruptFileError) -> str:
+    if isinstance(error, BudgetExceededError):
+        return "budget"
     if isinstance(error, OSError):
         return _REASON_OF_ERRNO.get(error.errno or 0, "io_error")
     return "corrupt_file"
@@ -294,7 +374,7 @@ class StoredValue:
     The signature after ``store`` is the one that prometheus-client's metrics call their value class with.
     """
 
-    __slots__ = ("_cells", "_counted_as_dropped", "_index", "_key", "_lock", "_prefix", "_store")
+    __slots__ = ("_cells", "_counted_as_dropped", "_counts", "_index", "_key", "_lock", "_prefix", "_store")
 
     _multiprocess = True
 
@@ -313,34 +393,44 @@ class StoredValue:
         self._store = store
         self._lock = store.lock
         self._prefix = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
-        self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
+        self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text).encode()
         self._counted_as_dropped = False
         self._cells: Cells
+        self._counts: Counts
         self._index = 0
         with self._lock:
             self._place()
 
+    def __del__(self) -> None:
+        # A value that nothing refers to any more belongs to a series that was removed. At the end of the process
+        # everything is let go of, and nothing is removed.
+        if not sys.is_finalizing():
+            with self._lock:
+                self._store.remove(self._prefix, self._key)
+
     def _place(self) -> None:
         """Find the cell of this value, or let memory stand in for it."""
         try:
-            self._cells, self._index = self._store.cell(self._prefix, self._key)
+            self._cells, self._counts, self._index = self._store.place(self._prefix, self._key)
         except (OSError, file_format.CorruptFileError) as error:
-            self._cells, self._index = _Stand(self, self._store), 0
+            self._cells, self._counts, self._index = _Stand(self, self._store), [0] * 4, 0
             if not self._counted_as_dropped:
                 self._counted_as_dropped = True
                 self._store.drop(_reason(error))
 
-    def try_to_store(self, numbers: Sequence[float]) -> None:
+    def try_to_store(self, numbers: MutableSequence[float]) -> None:
         """Move what was kept in memory to a cell, if there is room for it by now."""
         try:
-            cells, index = self._store.cell(self._prefix, self._key)
+            cells, counts, index = self._store.place(self._prefix, self._key)
         except (OSError, file_format.CorruptFileError):
             return
         # A gauge's last value replaces what an earlier holder of the slot left; a counter adds to it.
-        kept = 0.0 if self._prefix.startswith("gauge") else cells[index]
-        cells[index] = kept + numbers[0]
-        cells[index + 1] = numbers[1]
-        self._cells, self._index = cells, index
+        if self._prefix.startswith("gauge"):
+            cells[index] = numbers[0]
+            cells[index + 1] = numbers[1]
+        else:
+            cells[index] += numbers[0]
+        self._cells, self._counts, self._index = cells, counts, index
 
     def inc(self, amount: float) -> None:
         """Add to the value."""
@@ -350,6 +440,8 @@ class StoredValue:
             except ValueError:  # the cells were of a file that is closed: this is a forked child
                 self._place()
                 self._cells[self._index] += amount
+            counts = self._counts
+            counts[_CHANGES] = (counts[_CHANGES] + 1) & 0xFFFF
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Replace the value.
@@ -366,6 +458,8 @@ class StoredValue:
                 self._cells[self._index] = value
             if timestamp:
                 self._cells[self._index + 1] = timestamp
+            counts = self._counts
+            counts[_CHANGES] = (counts[_CHANGES] + 1) & 0xFFFF
 
     def get(self) -> float:
         """Return the value as this process's slot has it."""
@@ -384,31 +478,43 @@ class StoredValue:
         return None
 
 
+class ExtremeValue(StoredValue):
+    """The number of a gauge of which the least or the greatest counts: it takes part once it has been set."""
+
+    __slots__ = ()
+
+    def inc(self, amount: float) -> None:
+        """Add to the value."""
+        self.set(self.get() + amount)
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """Replace the value."""
+        super().set(value, timestamp or 1.0)
+
+
 def value_class(store: Store) -> Callable[..., StoredValue]:
     """Return what prometheus-client is to call for each new value."""
 
-    class StoreValue(StoredValue):
-        """A value of the store."""
+    def value(typ: str, *arguments: Any, multiprocess_mode: str = "", **keywords: Any) -> StoredValue:
+        cls = ExtremeValue if multiprocess_mode.removeprefix("live") in {"max", "min"} else StoredValue
+        return cls(store, typ, *arguments, multiprocess_mode=multiprocess_mode, **keywords)
 
-        __slots__ = ()
-
-        def __init__(self, *arguments: Any, **keywords: Any) -> None:
-            super().__init__(store, *arguments, **keywords)
-
-    return StoreValue
+    value._multiprocess = True  # type: ignore[attr-defined]  # as on prometheus-client's own classes
+    return value
 
 
 _decided = False
 _store: Store | None = None
 
 
-def install(directory: Path | None) -> Store | None:
+def install(directory: Path | None, max_bytes: int = 0) -> Store | None:
     """Let every metric that this process constructs from now on keep its values in a directory.
 
     The first call decides; later ones change nothing, because metrics exist by then.
 
     Args:
         directory: the directory of the instance, or None to keep values in the memory of the process.
+        max_bytes: how many bytes of it this process may take; 0 sets no limit.
 
     Returns:
         The store of this process, or None where values are kept in memory.
@@ -421,8 +527,10 @@ def install(directory: Path | None) -> Store | None:
             # directory cannot be written.
             prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
         else:
-            _store = Store(directory)
+            _store = Store(directory, max_bytes)
             prometheus_client.values.ValueClass = value_class(_store)
+            # Said of prometheus-client's own value class; this one can.
+            warnings.filterwarnings("ignore", message="(Removal of|Clearing) labels has not been implemented")
     return _store
 
 

@@ -72,7 +72,7 @@ class OwnCollector:
                 "Whether the directory of the metric files could be read at this scrape.",
                 [((), 0.0 if collection is None else 1.0)],
             ),
-            Family(
+            Family.of(
                 duration,
                 "histogram",
                 "How long the phases of answering a scrape took.",
@@ -82,7 +82,7 @@ class OwnCollector:
                     for sample in self._durations[phase].samples(duration, ("phase", phase))
                 ],
             ),
-            Family(
+            Family.of(
                 "authly_exporter_scrapes",
                 "counter",
                 "Scrapes answered, by how they went.",
@@ -94,20 +94,20 @@ class OwnCollector:
         ]
         if collection is not None:
             families += _found(collection, directory)
-        return sorted(families)
+        return families
 
 
 def _found(collection: Collection, directory: Path | None) -> list[Family]:
-    snapshot = collection.snapshot
+    reading = collection.reading
     files = dict.fromkeys(_FILE_TYPES, 0)
-    for file in snapshot.files:
+    for file in reading.files:
         files[file.name.type] += 1
-    skipped = {**snapshot.skipped, "conflict": collection.conflicts}
+    skipped = {**reading.skipped, "conflict": collection.conflicts}
     return [
         _gauge(
             "authly_exporter_directory_bytes",
             "Size of the metric files that were read.",
-            [((), float(sum(file.size for file in snapshot.files)))],
+            [((), float(sum(file.size for file in reading.files)))],
         ),
         _gauge(
             "authly_exporter_directory_free_bytes",
@@ -146,4 +146,4 @@ def _free_bytes(directory: Path | None) -> float:
 
 
 def _gauge(name: str, help_: str, values: list[tuple[tuple[tuple[str, str], ...], float]]) -> Family:
-    return Family(name, "gauge", help_, [Sample(name, labels, value) for labels, value in values])
+    return Family.of(name, "gauge", help_, [Sample(name, labels, value) for labels, value in values])
