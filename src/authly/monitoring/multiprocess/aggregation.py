@@ -412,16 +412,12 @@ def _build(kind: _Kind, name: str, columns: list[int]) -> _Family:
     for column in columns:
         key = kind.keys[column]
         children.setdefault(key.labels, {}).setdefault((key.sample, key.le), []).append(column)
-    sources = []
-    for labels in sorted(children):
-        sources.append(_source(name, kind.type, labels, children[labels]))
+    sources = [_source(name, labels, children[labels]) for labels in sorted(children)]
     family.children = [source.child for source in sources]
     return _Family(family, sources)
 
 
-def _source(
-    name: str, type_: str, labels: Labels, samples: dict[tuple[str, float | None], list[int]]
-) -> _Source:
+def _source(name: str, labels: Labels, samples: dict[tuple[str, float | None], list[int]]) -> _Source:
     bounds = sorted(le for sample, le in samples if le is not None)
     names: list[tuple[str, Labels]] = []
     groups: list[list[int]] = []

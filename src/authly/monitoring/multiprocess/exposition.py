@@ -43,8 +43,8 @@ def render(families: Iterable[Family], *, openmetrics: bool) -> bytes:
 def distinct(families: Iterable[Family]) -> list[Family]:
     """Return those families that share no name with an earlier one, in the order of their names.
 
-    A family takes its own name and those of its samples: the counter ``x`` has the sample ``x_total``, and leaves no room
-    for a gauge of that name.
+    A family takes its own name and those of its samples: the counter ``x`` has the sample ``x_total``, and leaves no
+    room for a gauge of that name.
 
     Args:
         families: those that come first win.

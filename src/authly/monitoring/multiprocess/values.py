@@ -9,15 +9,14 @@ readers. What can go wrong, a full disk first of all, goes wrong when a series f
 memory, the loss is counted, and the request goes on.
 """
 
-import contextlib
 import errno
-import mmap
 import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, MutableSequence, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -27,8 +26,8 @@ from prometheus_client.samples import Exemplar
 
 from authly.monitoring.multiprocess import file_format
 from authly.monitoring.multiprocess.lease import Lease
+from authly.monitoring.multiprocess.value_file import ValueFile
 
-_INITIAL_SIZE: Final = 1 << 14
 _RETRY_SECONDS: Final = 1.0
 _CHANGES: Final = file_format.CHANGES
 DROPPED_SERIES: Final = "authly_metrics_dropped_series"
@@ -77,152 +76,27 @@ class Counts(Protocol):
 Place = tuple[Cells, Counts, int]
 
 
-class _Mapping:
-    """The cells of a mapped file, in the three widths in which they are written.
-
-    Args:
-        fd: the file.
-        size: how many bytes of it.
-    """
-
-    __slots__ = ("_mapping", "bytes", "counts", "doubles", "integers")
-
-    def __init__(self, fd: int, size: int) -> None:
-        self._mapping = mmap.mmap(fd, size)
-        # A multiple of 8 in any case: a foreign file may have any length.
-        self.bytes = memoryview(self._mapping)[: size - size % 8]
-        self.doubles: memoryview[float] = self.bytes.cast("d")
-        self.integers: memoryview[int] = self.bytes.cast("i")
-        self.counts: memoryview[int] = self.bytes.cast("H")
-
-    def close(self) -> None:
-        """Let go; whoever has the cells gets a ValueError from now on."""
-        for view in (self.doubles, self.integers, self.counts, self.bytes):
-            view.release()
-        # Another thread may be between two bytecodes of a write; its view keeps the mapping a moment longer.
-        with contextlib.suppress(BufferError):
-            self._mapping.close()
-
-
-class _ValueFile:
-    """One slot's file for one type of metric, open for writing.
-
-    Growing maps the longer file a second time; cells handed out before stay valid, because both mappings are of the
-    same pages.
-
-    Args:
-        path: where it is.
-        clock: the time, in seconds since the epoch.
-        allow: asked before bytes are reserved; raises OSError where they would be too many.
-    """
-
-    def __init__(self, path: Path, clock: Callable[[], float] | None, allow: Callable[[int], None]) -> None:
-        self._clock = clock
-        self._allow = allow
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._mappings: list[_Mapping] = []
-        self._positions: dict[bytes, int] = {}
-        try:
-            self.size = os.fstat(self._fd).st_size
-            if self.size < _INITIAL_SIZE:
-                self._reserve(_INITIAL_SIZE)
-            else:
-                self._mappings.append(_Mapping(self._fd, self.size))
-            self._used = self._read()
-        except BaseException:
-            self.close()
-            raise
-
-    def _read(self) -> int:
-        mapping = self._mappings[-1]
-        used = file_format.used_bytes(bytes(mapping.bytes[: file_format.HEADER_SIZE]), self.size)
-        for key, position in file_format.iterate_entries(mapping.bytes, used):
-            self._positions[key] = position
-        if used == 0:
-            used = file_format.HEADER_SIZE
-            mapping.integers[0] = used
-        return used
-
-    def _reserve(self, size: int) -> None:
-        self._allow(size - self.size)
-        # Reserved, not merely truncated: a write to a hole of a full disk is a SIGBUS, which kills the process.
-        os.posix_fallocate(self._fd, 0, size)
-        self.size = size
-        self._mappings.append(_Mapping(self._fd, size))
-
-    def cell(self, key: bytes) -> tuple["memoryview[float]", "memoryview[int]", int]:
-        """Return where the value of a key is, with a new entry if it has none: cells, counts, and the index."""
-        position = self._positions.get(key)
-        if position is None:
-            position = self._append(key)
-        mapping = self._mappings[-1]
-        index = position // 8
-        if mapping.doubles[index + 1] < 0:
-            # The series was removed, and begins anew.
-            mapping.doubles[index] = 0.0
-            mapping.doubles[index + 1] = self._clock() if self._clock else 0.0
-            self._count(mapping, file_format.REMOVALS)
-        return mapping.doubles, mapping.counts, index
-
-    def remove(self, key: bytes) -> None:
-        """Mark a series as removed; its entry stays, because no entry ever moves."""
-        position = self._positions.get(key)
-        if position is not None:
-            mapping = self._mappings[-1]
-            mapping.doubles[position // 8] = 0.0
-            mapping.doubles[position // 8 + 1] = file_format.REMOVED
-            self._count(mapping, file_format.REMOVALS)
-
-    @staticmethod
-    def _count(mapping: _Mapping, which: int) -> None:
-        mapping.counts[which] = (mapping.counts[which] + 1) & 0xFFFF
-
-    def _append(self, key: bytes) -> int:
-        entry = file_format.encode_entry(key, self._clock() if self._clock else 0.0)
-        end = self._used + len(entry)
-        if end > self.size:
-            size = self.size
-            while size < end:
-                size *= 2
-            self._reserve(size)
-        mapping = self._mappings[-1]
-        mapping.bytes[self._used : end] = entry
-        self._used = end
-        # One store, after the entry: a reader sees all of the entry or none of it.
-        mapping.integers[0] = end
-        position = end - 16
-        self._positions[key] = position
-        return position
-
-    def close(self) -> None:
-        """Let go of the file; cells handed out raise ValueError from now on."""
-        for mapping in self._mappings:
-            mapping.close()
-        self._mappings.clear()
-        os.close(self._fd)
-
-
 class _Stand:
     """Memory in the place of a cell that could not be stored; the value moves to the file once there is room again."""
 
-    __slots__ = ("_generation", "_numbers", "_owner", "_store")
+    __slots__ = ("_generation", "_owner", "_store", "numbers")
 
     def __init__(self, owner: "StoredValue", store: "Store") -> None:
         self._owner = owner
         self._store = store
         self._generation = store.generation
-        self._numbers = [0.0, 0.0]
+        self.numbers = [0.0, 0.0]
 
     def __getitem__(self, index: int) -> float:
         if self._generation != self._store.generation:
             raise ValueError("these numbers are of the parent process")
-        return self._numbers[index]
+        return self.numbers[index]
 
     def __setitem__(self, index: int, value: float) -> None:
         if self._generation != self._store.generation:
             raise ValueError("these numbers are of the parent process")
-        self._numbers[index] = value
-        self._owner.try_to_store(self._numbers)
+        self.numbers[index] = value
+        self._owner.settle()
 
 
 class Store:
@@ -249,9 +123,11 @@ class Store:
         self._clock = clock
         self._monotonic = monotonic
         self._lease: Lease | None = None
-        self._files: dict[str, _ValueFile] = {}
-        self._retry_at = float("-inf")
-        self._failure: OSError | file_format.CorruptFileError | None = None
+        self._files: dict[str, ValueFile] = {}
+        # For each type of metric why its last attempt to find room failed, and when to try again.
+        self._failures: dict[str, tuple[OSError | file_format.CorruptFileError, float]] = {}
+        # Values for which memory stands in.
+        self._homeless: weakref.WeakSet[StoredValue] = weakref.WeakSet()
         # Counts how often all places were given up, so that memory standing in for a cell can tell it is the parent's.
         self.generation = 0
         self._dropped: dict[str, StoredValue] = {}
@@ -282,8 +158,8 @@ class Store:
                 file.close()
             self._files.clear()
             self._dropped.clear()
-            self._retry_at = float("-inf")
-            self._failure = None
+            self._failures.clear()
+            self._homeless.clear()
             self.generation += 1
             if self._lease is not None:
                 self._lease.close()
@@ -296,17 +172,30 @@ class Store:
             OSError: there is no room, no permission, no descriptor.
             CorruptFileError: the file is not a metric file; it has been put aside.
         """
-        if self._failure is not None:
-            if self._monotonic() < self._retry_at:
-                raise self._failure
-            self._failure = None
+        failure, retry_at = self._failures.get(prefix, (None, 0.0))
+        # Asking a full disk again for each series of each request would be slow, and would change nothing.
+        if failure is not None and self._monotonic() < retry_at:
+            raise failure
         try:
-            return self._file(prefix).cell(key)
+            place = self._file(prefix).cell(key)
         except (OSError, file_format.CorruptFileError) as error:
-            # Asking a full disk again for each series of each request would be slow, and would change nothing.
-            self._failure = error.with_traceback(None)
-            self._retry_at = self._monotonic() + _RETRY_SECONDS
+            self._failures[prefix] = error.with_traceback(None), self._monotonic() + _RETRY_SECONDS
             raise
+        if failure is not None:
+            self._failures.pop(prefix, None)
+            # There is room again: for what waits for its next write too, which may never come.
+            for value in list(self._homeless):
+                value.settle()
+        return place
+
+    def shelter(self, value: "StoredValue") -> Place:
+        """Return memory to stand in for the cell of a value."""
+        self._homeless.add(value)
+        return _Stand(value, self), [0] * 4, 0
+
+    def house(self, value: "StoredValue") -> None:
+        """Note that a value has found its cell."""
+        self._homeless.discard(value)
 
     def remove(self, prefix: str, key: bytes) -> None:
         """Take a series that this process has written out of the exposition."""
@@ -314,17 +203,17 @@ class Store:
         if file is not None:
             file.remove(key)
 
-    def _file(self, prefix: str) -> _ValueFile:
+    def _file(self, prefix: str) -> ValueFile:
         file = self._files.get(prefix)
         if file is None:
             path = self.directory / file_format.file_name(prefix, self._leased().slot)
             clock = None if prefix.startswith("gauge") else self._clock
             try:
-                file = _ValueFile(path, clock, self._allow)
+                file = ValueFile(path, clock, self._allow)
             except file_format.CorruptFileError:
                 # What it holds cannot be read by anybody. Kept for whoever wants to know why, out of the way.
                 path.replace(path.with_suffix(".corrupt"))
-                file = self._files[prefix] = _ValueFile(path, clock, self._allow)
+                file = self._files[prefix] = ValueFile(path, clock, self._allow)
                 self.drop("corrupt_file")
             self._files[prefix] = file
         return file
@@ -374,7 +263,17 @@ class StoredValue:
     The signature after ``store`` is the one that prometheus-client's metrics call their value class with.
     """
 
-    __slots__ = ("_cells", "_counted_as_dropped", "_counts", "_index", "_key", "_lock", "_prefix", "_store")
+    __slots__ = (
+        "__weakref__",
+        "_cells",
+        "_counted_as_dropped",
+        "_counts",
+        "_index",
+        "_key",
+        "_lock",
+        "_prefix",
+        "_store",
+    )
 
     _multiprocess = True
 
@@ -413,24 +312,29 @@ class StoredValue:
         try:
             self._cells, self._counts, self._index = self._store.place(self._prefix, self._key)
         except (OSError, file_format.CorruptFileError) as error:
-            self._cells, self._counts, self._index = _Stand(self, self._store), [0] * 4, 0
+            self._cells, self._counts, self._index = self._store.shelter(self)
             if not self._counted_as_dropped:
                 self._counted_as_dropped = True
                 self._store.drop(_reason(error))
 
-    def try_to_store(self, numbers: MutableSequence[float]) -> None:
+    def settle(self) -> None:
         """Move what was kept in memory to a cell, if there is room for it by now."""
+        if not isinstance(self._cells, _Stand):
+            return
+        value, timestamp = self._cells.numbers
         try:
             cells, counts, index = self._store.place(self._prefix, self._key)
         except (OSError, file_format.CorruptFileError):
             return
+        self._cells, self._counts, self._index = cells, counts, index
+        self._store.house(self)
         # A gauge's last value replaces what an earlier holder of the slot left; a counter adds to it.
         if self._prefix.startswith("gauge"):
-            cells[index] = numbers[0]
-            cells[index + 1] = numbers[1]
+            cells[index] = value
+            cells[index + 1] = timestamp
         else:
-            cells[index] += numbers[0]
-        self._cells, self._counts, self._index = cells, counts, index
+            cells[index] += value
+        counts[_CHANGES] = (counts[_CHANGES] + 1) & 0xFFFF
 
     def inc(self, amount: float) -> None:
         """Add to the value."""
@@ -495,9 +399,9 @@ class ExtremeValue(StoredValue):
 def value_class(store: Store) -> Callable[..., StoredValue]:
     """Return what prometheus-client is to call for each new value."""
 
-    def value(typ: str, *arguments: Any, multiprocess_mode: str = "", **keywords: Any) -> StoredValue:
-        cls = ExtremeValue if multiprocess_mode.removeprefix("live") in {"max", "min"} else StoredValue
-        return cls(store, typ, *arguments, multiprocess_mode=multiprocess_mode, **keywords)
+    def value(*arguments: Any, **keywords: Any) -> StoredValue:
+        mode = str(keywords.get("multiprocess_mode", "")).removeprefix("live")
+        return (ExtremeValue if mode in {"max", "min"} else StoredValue)(store, *arguments, **keywords)
 
     value._multiprocess = True  # type: ignore[attr-defined]  # as on prometheus-client's own classes
     return value
