@@ -127,7 +127,7 @@ class _Kind:
         self.type = type_
         self.mode = mode.removeprefix("live")
         self.live = mode.startswith("live")
-        self.columns: dict[tuple[bytes, int], int] = {}
+        self.columns: dict[bytes, int] = {}
         self.keys: list[_Key] = []
         # For each file the column of each of its entries.
         self.files: dict[File, list[int]] = {}
@@ -177,9 +177,15 @@ class Aggregation:
         """Give each new entry of a file a column, and choose the order in which the file gives its numbers."""
         kind = self._kinds.setdefault((file.name.type, file.name.mode), _Kind(file.name.type, file.name.mode))
         columns = kind.files.setdefault(file, [])
-        taken = set(columns)
+        taken = set(columns) - {ABSENT}
+        known = kind.columns
         for key in keys:
-            columns.append(self._column(kind, file, key, taken))
+            column = known.get(key)
+            if column is None or column in taken:
+                column = self._column(kind, file, key, taken)
+            columns.append(column)
+            if column != ABSENT:
+                taken.add(column)
         self._choose(kind, file)
         kind.stamps_changed = True
 
@@ -198,7 +204,7 @@ class Aggregation:
             return
         renumbered = {old: new for new, old in enumerate(kept)}
         renumbered[ABSENT] = ABSENT
-        kind.columns = {key: renumbered[old] for key, old in kind.columns.items() if old in renumbered and old >= 0}
+        kind.columns = {key: renumbered[old] for key, old in kind.columns.items() if old in renumbered}
         kind.keys = [kind.keys[old] for old in kept]
         for other, columns in kind.files.items():
             columns[:] = [renumbered[old] for old in columns]
@@ -208,22 +214,25 @@ class Aggregation:
         self._rebuild(kind)
 
     def _column(self, kind: _Kind, file: File, key: bytes, taken: set[int]) -> int:
-        """Return the column of a key; :data:`ABSENT` for a key that is left out."""
-        for again in range(len(taken) + 1):
-            column = kind.columns.get((key, again))
-            if column is None:
-                parsed = _parse_key(key, kind.type)
-                if parsed is None or self._owners.setdefault(parsed.family, kind) is not kind:
-                    self._conflicts[file] = self._conflicts.get(file, 0) + 1
-                    return ABSENT
-                column = kind.columns[key, again] = len(kind.keys)
-                kind.keys.append(parsed)
-                kind.families.pop(parsed.family, None)
-            # An intact file has a key once; a second entry of one counts too, as it does for prometheus-client.
-            if column not in taken:
-                taken.add(column)
-                return column
-        raise AssertionError("more columns taken than there are")
+        """Return a column for a key that has none, or whose column the file has given already.
+
+        Returns:
+            The column; :data:`ABSENT` for a key that is left out.
+        """
+        parsed = _parse_key(key, kind.type)
+        if parsed is None or self._owners.setdefault(parsed.family, kind) is not kind:
+            self._conflicts[file] = self._conflicts.get(file, 0) + 1
+            return ABSENT
+        # An intact file has a key once; a second entry of one counts too, as it does for prometheus-client. No key
+        # that was written begins with a space.
+        while kind.columns.get(key, ABSENT) in taken:
+            key = b" " + key
+        column = kind.columns.get(key)
+        if column is None:
+            column = kind.columns[key] = len(kind.keys)
+            kind.keys.append(parsed)
+            kind.families.pop(parsed.family, None)
+        return column
 
     def _choose(self, kind: _Kind, file: File) -> None:
         columns = kind.files[file]

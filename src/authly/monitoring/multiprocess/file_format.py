@@ -127,13 +127,15 @@ def iterate_entries(
     Raises:
         CorruptFileError: an entry reaches beyond what is in use.
     """
+    view = memoryview(data)
+    unpack = INT32.unpack_from
     while position < used:
-        length: int = INT32.unpack_from(data, position)[0]
-        value = position + INT32.size + length + 8 - (length + INT32.size) % 8
+        length: int = unpack(view, position)[0]
+        value = position + 4 + length + 8 - (length + 4) % 8
         if length <= 0 or value + _TWO_DOUBLES.size > used:
             raise CorruptFileError(f"the entry at byte {position} reaches beyond the {used} bytes in use")
-        start = position + INT32.size
-        yield bytes(data[start : start + length]), value
+        start = position + 4
+        yield view[start : start + length].tobytes(), value
         position = value + _TWO_DOUBLES.size
 
 
