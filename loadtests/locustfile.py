@@ -8,7 +8,9 @@ from typing import Any
 from locust import HttpUser, between, constant_pacing, events, task
 
 METRICS_URL = os.environ.get("AUTHLY_METRICS_URL", "http://127.0.0.1:9464/metrics")
-_COUNTER = re.compile(r'^authly_http_requests_total\{.*endpoint="(?P<endpoint>[^"]+)".*\} (?P<value>\S+)$', re.MULTILINE)
+_COUNTER = re.compile(
+    r'^authly_http_requests_total\{.*endpoint="(?P<endpoint>[^"]+)".*\} (?P<value>\S+)$', re.MULTILINE
+)
 _before: dict[str, float] = {}
 
 

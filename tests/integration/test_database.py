@@ -14,12 +14,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import structlog
-from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until, with_database
 
 from authly.core.database import connect, create_pool, explain
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.migrations import Migration, MigrationError, installation_id, migrate, pending, read_migrations
 from authly.core.resource_manager import Readiness, ResourceManager
+from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until, with_database
 
 pytestmark = pytest.mark.anyio
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until
 
 from authly.core import embedded_postgres
 from authly.core.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until
 
 USER = """
 import sys

@@ -257,4 +257,4 @@ async def test_other_protocols_go_straight_through(recorder: Recorder, kind: str
     scope = {"type": kind}
     await MetricsMiddleware(app, recorder)(scope, receive, send)
     assert got == [scope, receive, send]
-    assert not (recorder.started or recorder.responses or recorder.ended)
+    assert not any((recorder.started, recorder.responses, recorder.ended))

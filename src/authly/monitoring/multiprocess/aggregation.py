@@ -121,18 +121,20 @@ class _Key(NamedTuple):
 
 
 class _Kind:
-    """The files of one type and mode, and the columns of their keys."""
+    """The files of one type and mode, live or not, and the columns of their keys."""
 
     def __init__(self, type_: str, mode: str) -> None:
         self.type = type_
-        self.mode = mode.removeprefix("live")
-        self.live = mode.startswith("live")
+        self.mode = mode
         self.columns: dict[bytes, int] = {}
         self.keys: list[_Key] = []
         # For each file the column of each of its entries.
         self.files: dict[File, list[int]] = {}
         self.families: dict[str, _Family] = {}
+        # The files that counted at the last time, and what was in them.
+        self.present: list[File] = []
         self.signature: tuple[Numbers, ...] | None = None
+        # Whether series came, went or came back since.
         self.stamps_changed = False
 
     @property
@@ -175,7 +177,7 @@ class Aggregation:
 
     def add_entries(self, file: File, keys: list[bytes]) -> None:
         """Give each new entry of a file a column, and choose the order in which the file gives its numbers."""
-        kind = self._kinds.setdefault((file.name.type, file.name.mode), _Kind(file.name.type, file.name.mode))
+        kind = self._kinds.setdefault(_kind_of(file), _Kind(*_kind_of(file)))
         columns = kind.files.setdefault(file, [])
         taken = set(columns) - {ABSENT}
         known = kind.columns
@@ -191,12 +193,12 @@ class Aggregation:
 
     def update_stamps(self, file: File) -> None:
         """Note that series were removed or came back."""
-        self._kinds[file.name.type, file.name.mode].stamps_changed = True
+        self._kinds[_kind_of(file)].stamps_changed = True
 
     def remove_file(self, file: File) -> None:
         """Forget a file, and the columns that only it had."""
         self._conflicts.pop(file, None)
-        kind = self._kinds.get((file.name.type, file.name.mode))
+        kind = self._kinds.get(_kind_of(file))
         if kind is None or kind.files.pop(file, None) is None:
             return
         kept = sorted({column for columns in kind.files.values() for column in columns} - {ABSENT})
@@ -258,7 +260,7 @@ class Aggregation:
         conflicts = 0
         for file in files:
             conflicts += self._conflicts.get(file, 0)
-            kind = self._kinds.get((file.name.type, file.name.mode))
+            kind = self._kinds.get(_kind_of(file))
             if kind is not None and file in kind.files:
                 present[kind].append(file)
         for kind, members in present.items():
@@ -273,7 +275,8 @@ class Aggregation:
                 and all(new is old for new, old in zip(signature, kind.signature, strict=True))
             ):
                 continue
-            kind.signature = signature
+            kind.stamps_changed = kind.stamps_changed or members != kind.present
+            kind.present, kind.signature = members, signature
             self._update(kind, members)
         if self._order_changed:
             self._order_changed = False
@@ -345,7 +348,8 @@ class Aggregation:
                 if column == ABSENT or file.stamps[number] < 0:
                     continue
                 key = kind.keys[column]
-                labels = tuple(sorted((*key.labels, ("pid", file.name.writer))))
+                # In place of a label of that name, should the gauge have one of its own: no sample has a name twice.
+                labels = tuple(sorted({**dict(key.labels), "pid": file.name.writer}.items()))
                 found[key.family][labels] = file.numbers[_FRONT + 2 * number]
         for name, (family, _) in kind.families.items():
             family.texts.clear()
@@ -359,8 +363,7 @@ class Aggregation:
         """Find out when each child came into being, and whether it has been removed everywhere."""
         created = [math.inf] * len(kind.keys)
         alive = [False] * len(kind.keys)
-        # Also the files that do not count at the moment, for when they are the only ones that know a series.
-        for file in kind.files if not kind.live else files:
+        for file in files:
             for column, stamp in zip(kind.files[file], file.stamps, strict=True):
                 if column == ABSENT:
                     continue
@@ -375,6 +378,10 @@ class Aggregation:
                 child.hidden = not any(alive[column] for column in columns)
                 child.texts.clear()
             family.texts.clear()
+
+
+def _kind_of(file: File) -> tuple[str, str]:
+    return file.name.type, file.name.mode.removeprefix("live")
 
 
 # Stands for the number of a gauge that nobody has set.

@@ -226,7 +226,7 @@ def _is_metric_file(path: Path) -> bool:
     try:
         status = os.fstat(fd)
         return stat.S_ISREG(status.st_mode) and file_format.looks_like_metric_file(
-            os.pread(fd, file_format.HEADER_SIZE, 0), status.st_size
+            os.pread(fd, file_format.HEAD_SIZE, 0), status.st_size
         )
     finally:
         os.close(fd)

@@ -112,13 +112,15 @@ def _label_name(name: str) -> str:
 
 def _underscored(name: str, also: str) -> str:
     replaced = re.sub(rf"[^a-zA-Z0-9_{also}]", "_", name)
-    return "_" + replaced[1:] if replaced[:1].isdigit() else replaced
+    return "_" + replaced[1:] if replaced[:1].isdigit() else replaced or "_"
 
 
 def _labels(labels: Labels) -> str:
     if not labels:
         return ""
-    return "{" + ",".join(f'{_label_name(name)}="{_escape(value)}"' for name, value in labels) + "}"
+    # Two names may become one; no sample has a name twice.
+    escaped = {_label_name(name): _escape(value) for name, value in labels}
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"
 
 
 def _escape(text: str) -> str:

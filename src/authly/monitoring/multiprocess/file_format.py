@@ -27,18 +27,21 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 HEADER_SIZE = 8
+# The header and the length of the first key.
+HEAD_SIZE = 12
 INT32 = struct.Struct("i")
 # The indices of the two counts among the 16-bit cells of a file.
 CHANGES = 2
 REMOVALS = 3
 REMOVED = -1.0
+_MAX_SIZE = 1 << 30
 _REMOVALS = struct.Struct("H")
 _TWO_DOUBLES = struct.Struct("dd")
 
 GAUGE_MODES = ("all", "max", "min", "mostrecent", "sum")
 _FILE_NAME = re.compile(
     rf"(?P<prefix>(?P<type>counter|histogram|summary)|gauge_(?P<mode>(?:live)?(?:{'|'.join(GAUGE_MODES)})))"
-    r"_(?P<writer>s(?P<slot>\d+)|[^/]+)\.db"
+    r"_(?P<writer>s(?P<slot>0|[1-9][0-9]*)|[^/]+)\.db"
 )
 
 
@@ -102,9 +105,9 @@ def used_bytes(header: bytes, size: int) -> int:
     if len(header) < HEADER_SIZE:
         raise CorruptFileError(f"only {len(header)} bytes, which is shorter than a header")
     used: int = INT32.unpack_from(header)[0]
-    if used == 0:
+    if used == 0 and size <= _MAX_SIZE:
         return 0
-    if used < HEADER_SIZE or used > size or used % 8:
+    if used < HEADER_SIZE or used > size or used % 8 or size > _MAX_SIZE:
         raise CorruptFileError(f"{used} of {size} bytes said to be in use")
     return used
 
@@ -143,11 +146,14 @@ def looks_like_metric_file(head: bytes, size: int) -> bool:
     """Tell whether a file is one that this module or prometheus-client wrote.
 
     Args:
-        head: the first bytes of the file, at least a header's if it has them.
+        head: the first :data:`HEAD_SIZE` bytes of the file, if it has so many.
         size: the size of the whole file.
     """
     try:
-        used_bytes(head, size)
+        used = used_bytes(head[:HEADER_SIZE], size)
     except CorruptFileError:
         return False
-    return True
+    if used <= HEADER_SIZE:
+        return True
+    length: int = INT32.unpack_from(head, HEADER_SIZE)[0]
+    return 0 < length <= used - HEADER_SIZE - INT32.size - _TWO_DOUBLES.size

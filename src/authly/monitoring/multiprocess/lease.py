@@ -12,7 +12,7 @@ from pathlib import Path
 
 from authly.monitoring.multiprocess import ofd_lock
 
-_LOCK_FILE = re.compile(r"s(\d+)\.lock")
+_LOCK_FILE = re.compile(r"s(0|[1-9][0-9]*)\.lock")
 
 
 def lock_path(directory: Path, slot: int) -> Path:

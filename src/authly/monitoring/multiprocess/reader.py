@@ -20,7 +20,6 @@ from authly.monitoring.multiprocess import file_format, lease
 from authly.monitoring.multiprocess.file_format import CorruptFileError, FileName
 
 SKIP_REASONS = ("corrupt", "not_a_file", "unreadable")
-_MAX_FILE_SIZE = 1 << 30
 _FIRST_BUFFER = 1 << 16
 # The last cell of the buffer is always 0: the number of a series that a file does not have.
 ABSENT = -1
@@ -43,7 +42,7 @@ class File:
         self.name = name
         self.fd = fd
         self.inode = inode
-        # Bytes in use.
+        # In bytes.
         self.size = 0
         # The index of each entry's value among the cells of the file, in the order of the file, and its timestamp when
         # entries were last added or removed.
@@ -191,7 +190,8 @@ class Reader:
             # Only Authly's own files count their changes. And not on every processor does a number become visible
             # before the count of changes does: a file is left alone only after one more reading that found no change.
             quiet = header == file.seen and file.name.slot is not None
-            used = file_format.used_bytes(header, os.fstat(file.fd).st_size)
+            file.size = os.fstat(file.fd).st_size
+            used = file_format.used_bytes(header, file.size)
             if used < file.parsed:
                 if file.positions:
                     raise CorruptFileError("shorter than it was")
@@ -199,7 +199,7 @@ class Reader:
             self._copy(file, used)
             if used > file.parsed:
                 self._parse(file, used)
-            elif file_format.removals(header) != file_format.removals(file.seen):
+            elif file.seen and file_format.removals(header) != file_format.removals(file.seen):
                 file.stamps = array("d", [self._cells[at + 1] for at in file.positions])
                 self._plan.update_stamps(file)
             file.seen, file.quiet = header, quiet
@@ -218,14 +218,11 @@ class Reader:
         Read rather than mapped: a mapped file that is cut short under the reader is a SIGBUS. The buffer stays in the
         processor's cache, and so a copy costs no more than mapping the file for the moment would.
         """
-        if used > _MAX_FILE_SIZE:
-            raise CorruptFileError("too large to be true")
         if used + 8 > len(self._buffer):
             self._allocate(used + 8)
         with memoryview(self._buffer)[:used] as target:
             if os.preadv(file.fd, [target], 0) < used:
                 raise CorruptFileError("cut short while it was read")
-        file.size = used
 
     def _parse(self, file: File, used: int) -> None:
         """Parse the entries that were appended since the last time."""

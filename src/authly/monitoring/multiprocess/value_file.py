@@ -63,6 +63,8 @@ class ValueFile:
         self._positions: dict[bytes, int] = {}
         try:
             self.size = os.fstat(self._fd).st_size
+            # Before it is made longer, which could turn a file that was cut short into one that seems intact.
+            file_format.used_bytes(os.pread(self._fd, file_format.HEADER_SIZE, 0), self.size)
             if self.size < INITIAL_SIZE:
                 self._reserve(INITIAL_SIZE)
             else:

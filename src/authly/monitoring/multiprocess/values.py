@@ -9,6 +9,7 @@ readers. What can go wrong, a full disk first of all, goes wrong when a series f
 memory, the loss is counted, and the request goes on.
 """
 
+import contextlib
 import errno
 import os
 import sys
@@ -175,7 +176,8 @@ class Store:
         failure, retry_at = self._failures.get(prefix, (None, 0.0))
         # Asking a full disk again for each series of each request would be slow, and would change nothing.
         if failure is not None and self._monotonic() < retry_at:
-            raise failure
+            # Each raise of one exception makes its traceback longer.
+            raise failure.with_traceback(None)
         try:
             place = self._file(prefix).cell(key)
         except (OSError, file_format.CorruptFileError) as error:
@@ -206,7 +208,11 @@ class Store:
     def _file(self, prefix: str) -> ValueFile:
         file = self._files.get(prefix)
         if file is None:
-            path = self.directory / file_format.file_name(prefix, self._leased().slot)
+            slot = self._leased().slot
+            # To lease is to prepare the counters of drops, which are in a file too.
+            if prefix in self._files:
+                return self._files[prefix]
+            path = self.directory / file_format.file_name(prefix, slot)
             clock = None if prefix.startswith("gauge") else self._clock
             try:
                 file = ValueFile(path, clock, self._allow)
@@ -233,7 +239,9 @@ class Store:
     def _delete_live_files(self, slot: int) -> None:
         """Delete the live gauges of the slot's last holder: they are about a process that is no more."""
         for mode in file_format.GAUGE_MODES:
-            (self.directory / file_format.file_name(f"gauge_live{mode}", slot)).unlink(missing_ok=True)
+            # What cannot be deleted will be found unfit when it is opened.
+            with contextlib.suppress(OSError):
+                (self.directory / file_format.file_name(f"gauge_live{mode}", slot)).unlink()
 
     def _prepare_drop_counters(self) -> None:
         # Now, while there may be room: on a full disk there is none left to say so.
@@ -326,6 +334,8 @@ class StoredValue:
             cells, counts, index = self._store.place(self._prefix, self._key)
         except (OSError, file_format.CorruptFileError):
             return
+        if not isinstance(self._cells, _Stand):
+            return  # the store, finding that there is room, has settled this value among all others
         self._cells, self._counts, self._index = cells, counts, index
         self._store.house(self)
         # A gauge's last value replaces what an earlier holder of the slot left; a counter adds to it.

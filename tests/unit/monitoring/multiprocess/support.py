@@ -6,10 +6,15 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+from authly.monitoring.multiprocess import reader
+from authly.monitoring.multiprocess.aggregation import Aggregate, Aggregation
+from authly.monitoring.multiprocess.file_format import FileName
 from tests.requirements import require
 
 Entry = tuple[str, float, float]
@@ -41,10 +46,12 @@ class Console:
     """
 
     def __init__(self, prelude: str = "", environment: dict[str, str] | None = None) -> None:
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CONSOLE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._complaints,
             text=True,
             env={**os.environ, **(environment or {})},
         )
@@ -53,13 +60,19 @@ class Console:
             self.run(prelude)
         except BaseException:
             self.close()
+            self._complaints.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
+        self._complaints.seek(0)
+        complaints = self._complaints.read().decode(errors="replace")
+        self._complaints.close()
+        # An exception in a hook at fork, in a thread or in a finalizer shows nowhere else.
+        assert kind or not complaints, complaints
 
     def send(self, code: str) -> None:
         """Let the process begin to execute code."""
@@ -132,3 +145,74 @@ def metric_file(entries: Iterable[Entry], unused: int = 0) -> bytes:
         padded = encoded + b" " * (8 - (len(encoded) + 4) % 8)
         body += struct.pack(f"i{len(padded)}sdd", len(encoded), padded, value, timestamp)
     return struct.pack("ii", 8 + len(body), 0) + body + bytes(unused)
+
+
+class File(NamedTuple):
+    """A metric file as it was at one moment: its name, its entries with value and timestamp, its size in use."""
+
+    name: FileName
+    entries: list[tuple[bytes, float, float]]
+    size: int
+
+
+class Snapshot(NamedTuple):
+    """What a directory held at one moment, and how many files were left out, by reason."""
+
+    files: list[File]
+    skipped: dict[str, int]
+
+
+class Recorder:
+    """A reader's plan that asks for everything: values and timestamps, in the order of the file."""
+
+    def __init__(self) -> None:
+        self.keys: dict[reader.File, list[bytes]] = {}
+
+    def add_entries(self, file: reader.File, keys: list[bytes]) -> None:
+        """Ask for all numbers."""
+        self.keys.setdefault(file, []).extend(keys)
+        file.pick(index for position in file.positions for index in (position, position + 1))
+
+    def update_stamps(self, file: reader.File) -> None:
+        """Note nothing."""
+
+    def remove_file(self, file: reader.File) -> None:
+        """Forget a file."""
+        self.keys.pop(file, None)
+
+
+def read(directory: Path) -> Snapshot:
+    """Read a directory once, with a reader that has not seen it before."""
+    plan = Recorder()
+    used = reader.Reader(directory, plan)
+    try:
+        found = used.read()
+        files = []
+        for file in found.files:
+            numbers = file.numbers[2:]
+            keys = plan.keys.get(file, [])
+            entries = [(text, numbers[2 * at], numbers[2 * at + 1]) for at, text in enumerate(keys)]
+            files.append(File(file.name, entries, file.size))
+        return Snapshot(files, found.skipped)
+    finally:
+        used.close()
+
+
+def aggregate(files: Iterable[File]) -> Aggregate:
+    """Merge files with an aggregation that has not seen them before."""
+    aggregation = Aggregation()
+    made = []
+    for given in files:
+        file = reader.File(given.name, -1, 0)
+        cells = array("d")
+        for _, value, timestamp in given.entries:
+            file.positions.append(len(cells))
+            file.stamps.append(timestamp)
+            cells.extend((value, timestamp))
+        cells.append(0.0)
+        aggregation.add_entries(file, [text for text, _, _ in given.entries])
+        made.append((file, cells))
+    for file, cells in made:
+        if file.picker is not None:
+            file.numbers = file.picker(memoryview(cells))
+    return aggregation.combine([file for file, _ in made])
