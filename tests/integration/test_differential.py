@@ -331,6 +331,7 @@ class World:
         """End what still runs, and check what is left."""
         for process in self.running:
             process.end(kill=True)
+        self.collector.close()
         slots = [path for path in self.directory.iterdir() if path.suffix == ".lock"]
         assert len(slots) <= self.most
 

@@ -10,16 +10,20 @@ A file gives its numbers in the order of the columns, and so all series are adde
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate, zip_longest
 from operator import itemgetter
 from typing import NamedTuple
 
+from authly.monitoring.multiprocess.exemplars import Exemplar, Record, checksum_of_key
 from authly.monitoring.multiprocess.reader import ABSENT, File, Numbers
 
 Labels = tuple[tuple[str, str], ...]
 # Numbers that a file's picker puts in front of those that were asked for.
 _FRONT = 2
+# The types whose samples have exemplars, and the end of such a sample's name.
+_EXEMPLIFIED = {"counter": "_total", "histogram": "_bucket"}
 
 
 class Sample(NamedTuple):
@@ -44,7 +48,18 @@ class Child:
         names: the name and labels of each sample, in the order in which they are shown.
     """
 
-    __slots__ = ("created", "heads", "hidden", "labels", "names", "texts", "values")
+    __slots__ = (
+        "changed",
+        "created",
+        "exemplars",
+        "expired",
+        "heads",
+        "labels",
+        "names",
+        "removed",
+        "texts",
+        "values",
+    )
 
     def __init__(self, labels: Labels, names: Iterable[tuple[str, Labels]] = ()) -> None:
         self.labels = labels
@@ -52,10 +67,21 @@ class Child:
         self.values: Numbers = ()
         # Seconds since the epoch; 0 where it is not known.
         self.created = 0.0
-        self.hidden = False
+        # When a value was last seen to change, on the clock of the collector.
+        self.changed = 0.0
+        # Whether it was removed everywhere, and whether nobody has updated it for too long.
+        self.removed = False
+        self.expired = False
+        # By the index of their sample.
+        self.exemplars: dict[int, Exemplar] = {}
         # What an exposition made of the names, and of all of it by format; the latter is emptied when a value changes.
         self.heads: tuple[str, ...] = ()
         self.texts: dict[str, str] = {}
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is left out of the exposition."""
+        return self.removed or self.expired
 
     def samples(self) -> list[Sample]:
         """Return the samples."""
@@ -111,13 +137,14 @@ class Aggregate(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """What a key says; ``labels`` without ``le``, which is a number, or None."""
+    """What a key says; ``labels`` without ``le``, which is a number, or None; ``checksum`` is the key's own."""
 
     family: str
     sample: str
     labels: Labels
     le: float | None
     help: str
+    checksum: int
 
 
 class _Kind:
@@ -128,14 +155,20 @@ class _Kind:
         self.mode = mode
         self.columns: dict[bytes, int] = {}
         self.keys: list[_Key] = []
+        # Where values are chosen rather than added, the column of each series.
+        self.series: dict[tuple[str, str, Labels], int] = {}
         # For each file the column of each of its entries.
         self.files: dict[File, list[int]] = {}
         self.families: dict[str, _Family] = {}
+        # Families that new columns made incomplete, and what they were.
+        self.incomplete: dict[str, _Family | None] = {}
         # The files that counted at the last time, and what was in them.
         self.present: list[File] = []
         self.signature: tuple[Numbers, ...] | None = None
         # Whether series came, went or came back since.
         self.stamps_changed = False
+        # Where the exemplars of each column are shown; None when that must be found out anew.
+        self.targets: list[_Target | None] | None = None
 
     @property
     def adds_up(self) -> bool:
@@ -151,25 +184,40 @@ class _Family(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """How the values of a child come about: which totals, and what is made of them."""
+    """How the values of a child come about: which totals, for which of its samples, and what is made of them."""
 
     child: Child
     columns: tuple[int, ...]
+    samples: tuple[int, ...]
     take: Callable[[list[float]], Numbers]
     finish: Callable[[Numbers], Numbers]
 
 
+class _Target(NamedTuple):
+    """A sample that can have an exemplar."""
+
+    family: str
+    child: Child
+    sample: int
+
+
 class Aggregation:
-    """Merges files into families, remembering what they had in common with the last time.
+    """""Merges files into families, remembering what they had in common with the last time.
 
     It is the :class:`~.reader.Plan` of a reader.
+
+    Args:
+        ttl: seconds after which a series that nobody updates is left out; 0 keeps all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ttl: float = 0.0) -> None:
+        self._ttl = ttl
         self._kinds: dict[tuple[str, str], _Kind] = {}
         # Which kind of file a family belongs to: the first that named it.
         self._owners: dict[str, _Kind] = {}
         self._conflicts: dict[File, int] = {}
+        # The children that have exemplars, and the names of their families.
+        self._exemplified: dict[Child, str] = {}
         self._all: list[Family] = []
         self._order_changed = False
 
@@ -183,7 +231,7 @@ class Aggregation:
         known = kind.columns
         for key in keys:
             column = known.get(key)
-            if column is None or column in taken:
+            if column is None or (column in taken and kind.adds_up):
                 column = self._column(kind, file, key, taken)
             columns.append(column)
             if column != ABSENT:
@@ -208,11 +256,14 @@ class Aggregation:
         renumbered[ABSENT] = ABSENT
         kind.columns = {key: renumbered[old] for key, old in kind.columns.items() if old in renumbered}
         kind.keys = [kind.keys[old] for old in kept]
+        kind.series = {series: renumbered[old] for series, old in kind.series.items() if old in renumbered}
         for other, columns in kind.files.items():
             columns[:] = [renumbered[old] for old in columns]
             self._choose(kind, other)
-            # Numbers in the old order must not be taken for numbers in the new one.
-            other.numbers, other.quiet, other.seen = (), False, b""
+            if kind.adds_up and other.numbers:
+                # Read before, perhaps at this very scrape, in the old order.
+                padded = other.numbers + (0.0,) * (_FRONT + len(renumbered) + kept[-1] - len(other.numbers))
+                other.numbers = (*padded[:_FRONT], *(padded[_FRONT + old] for old in kept))
         self._rebuild(kind)
 
     def _column(self, kind: _Kind, file: File, key: bytes, taken: set[int]) -> int:
@@ -225,6 +276,14 @@ class Aggregation:
         if parsed is None or self._owners.setdefault(parsed.family, kind) is not kind:
             self._conflicts[file] = self._conflicts.get(file, 0) + 1
             return ABSENT
+        if not kind.adds_up:
+            # Keys that differ in their help text alone are one series, of which one number is chosen.
+            series = parsed.family, parsed.sample, parsed.labels
+            same = kind.series.get(series)
+            if same is not None:
+                kind.columns[key] = same
+                return same
+            kind.series[series] = len(kind.keys)
         # An intact file has a key once; a second entry of one counts too, as it does for prometheus-client. No key
         # that was written begins with a space.
         while kind.columns.get(key, ABSENT) in taken:
@@ -233,7 +292,8 @@ class Aggregation:
         if column is None:
             column = kind.columns[key] = len(kind.keys)
             kind.keys.append(parsed)
-            kind.families.pop(parsed.family, None)
+            if parsed.family not in kind.incomplete:
+                kind.incomplete[parsed.family] = kind.families.pop(parsed.family, None)
         return column
 
     def _choose(self, kind: _Kind, file: File) -> None:
@@ -250,11 +310,12 @@ class Aggregation:
 
     # An exposition's families
 
-    def combine(self, files: Iterable[File]) -> Aggregate:
+    def combine(self, files: Iterable[File], now: float = 0.0) -> Aggregate:
         """Merge the files that count.
 
         Args:
             files: what a reader found; each of them it has told this aggregation about.
+            now: seconds on a clock that never goes back.
         """
         present: dict[_Kind, list[File]] = {kind: [] for kind in self._kinds.values()}
         conflicts = 0
@@ -277,7 +338,9 @@ class Aggregation:
                 continue
             kind.stamps_changed = kind.stamps_changed or members != kind.present
             kind.present, kind.signature = members, signature
-            self._update(kind, members)
+            self._update(kind, members, now)
+        if self._ttl:
+            self._expire(now)
         if self._order_changed:
             self._order_changed = False
             self._all = sorted(
@@ -288,15 +351,17 @@ class Aggregation:
 
     def _complete(self, kind: _Kind) -> bool:
         """Build the families that new columns made incomplete; tell whether there were any."""
-        wanted = {key.family for key in kind.keys} - kind.families.keys() if len(kind.keys) else set()
-        if not wanted:
+        if not kind.incomplete:
             return False
-        columns: dict[str, list[int]] = {name: [] for name in wanted}
+        kind.targets = None
+        columns: dict[str, list[int]] = {name: [] for name in kind.incomplete}
         for column, key in enumerate(kind.keys):
-            if key.family in wanted:
+            if key.family in columns:
                 columns[key.family].append(column)
         for name, members in columns.items():
-            kind.families[name] = _build(kind, name, members)
+            if members:
+                kind.families[name] = _build(kind, name, members, kind.incomplete[name])
+        kind.incomplete.clear()
         self._order_changed = True
         return True
 
@@ -305,12 +370,42 @@ class Aggregation:
         for name in kind.families.keys() - left:
             if self._owners.get(name) is kind:
                 del self._owners[name]
+        for name in left:
+            kind.incomplete.setdefault(name, kind.families.get(name))
+        for name in kind.incomplete.keys() - left:
+            del kind.incomplete[name]
         kind.families.clear()
+        kind.targets = None
         kind.signature = None
         kind.stamps_changed = True
         self._order_changed = True
 
-    def _update(self, kind: _Kind, files: list[File]) -> None:
+    def expired(self) -> dict[str, list[str]]:
+        """Return the keys of the series that nobody has updated for too long, by the kind of their files."""
+        keys: dict[str, list[str]] = {}
+        for kind in self._kinds.values():
+            late = {
+                column
+                for _, sources in kind.families.values()
+                for source in sources
+                if source.child.expired
+                for column in source.columns
+            }
+            if late:
+                prefix = f"{kind.type}_{kind.mode}" if kind.mode else kind.type
+                keys[prefix] = [key.decode() for key, column in kind.columns.items() if column in late]
+        return keys
+
+    def _expire(self, now: float) -> None:
+        for kind in self._kinds.values():
+            for family, _ in kind.families.values():
+                for child in family.children:
+                    expired = now - child.changed > self._ttl
+                    if expired != child.expired:
+                        child.expired = expired
+                        family.texts.clear()
+
+    def _update(self, kind: _Kind, files: list[File], now: float) -> None:
         if kind.stamps_changed:
             self._update_lives(kind, files)
             kind.stamps_changed = False
@@ -320,27 +415,28 @@ class Aggregation:
             totals = list(map(sum, zip_longest(*rows, fillvalue=0.0)))[_FRONT:]
             totals += [0.0] * (len(kind.keys) - len(totals))
         elif kind.mode == "all":
-            self._update_all(kind, files)
+            self._update_all(kind, files, now)
             return
         else:
             totals = _combine_gauges(kind, files)
         for family, sources in kind.families.values():
             changed = False
-            for child, _, take, finish in sources:
+            for child, _, _, take, finish in sources:
                 raw = take(totals)
                 values = finish(raw)
                 if values != child.values:
                     child.values = values
+                    child.changed = now
                     child.texts.clear()
                     changed = True
-                hide = raw[0] is _NOTHING
-                if hide != child.hidden and kind.mode == "mostrecent":
-                    child.hidden = hide
+                nothing = raw[0] is _NOTHING
+                if nothing != child.removed and kind.mode == "mostrecent":
+                    child.removed = nothing
                     changed = True
             if changed:
                 family.texts.clear()
 
-    def _update_all(self, kind: _Kind, files: list[File]) -> None:
+    def _update_all(self, kind: _Kind, files: list[File], now: float) -> None:
         """Give each file's gauges to children of its own, told apart by the label ``pid``."""
         found: dict[str, dict[Labels, float]] = {name: {} for name in kind.families}
         for file in files:
@@ -353,10 +449,14 @@ class Aggregation:
                 found[key.family][labels] = file.numbers[_FRONT + 2 * number]
         for name, (family, _) in kind.families.items():
             family.texts.clear()
+            known = {child.labels: child for child in family.children}
             family.children = []
             for labels, value in sorted(found[name].items()):
-                child = Child(labels, [(name, labels)])
-                child.values = (value,)
+                child = known.get(labels) or Child(labels, [(name, labels)])
+                if child.values != (value,):
+                    child.values = (value,)
+                    child.changed = now
+                    child.texts.clear()
                 family.children.append(child)
 
     def _update_lives(self, kind: _Kind, files: list[File]) -> None:
@@ -372,12 +472,75 @@ class Aggregation:
                     if 0 < stamp < created[column]:
                         created[column] = stamp
         for family, sources in kind.families.values():
-            for child, columns, _, _ in sources:
+            for child, columns, _, _, _ in sources:
                 first = min(created[column] for column in columns)
                 child.created = first if math.isfinite(first) and kind.type != "gauge" else 0.0
-                child.hidden = not any(alive[column] for column in columns)
+                child.removed = not any(alive[column] for column in columns)
                 child.texts.clear()
             family.texts.clear()
+
+    # Exemplars
+
+    def attach(self, records: Mapping[int, Iterable[Record]]) -> None:
+        """Give each counter and each bucket its most recent exemplar, and only that.
+
+        Args:
+            records: what each slot has; they are about the files that were combined last.
+        """
+        latest: dict[_Target, Exemplar] = {}
+        for kind in self._kinds.values():
+            if records and kind.type in _EXEMPLIFIED:
+                for file in kind.present:
+                    if file.name.slot is not None:
+                        _gather(kind, file, records.get(file.name.slot, ()), latest)
+        found: dict[Child, dict[int, Exemplar]] = {child: {} for child in self._exemplified}
+        names = self._exemplified
+        self._exemplified = {}
+        for target, exemplar in latest.items():
+            found.setdefault(target.child, {})[target.sample] = exemplar
+            self._exemplified[target.child] = names[target.child] = target.family
+        changed = set()
+        for child, exemplars in found.items():
+            if exemplars != child.exemplars:
+                child.exemplars = exemplars
+                child.texts.clear()
+                changed.add(names[child])
+        if changed:
+            for family in self._all:
+                if family.name in changed:
+                    family.texts.clear()
+
+
+def _gather(kind: _Kind, file: File, records: Iterable[Record], latest: dict[_Target, Exemplar]) -> None:
+    """Note those exemplars of a file that are more recent than what is noted already."""
+    if kind.targets is None:
+        kind.targets = _targets(kind)
+    columns, positions, stamps = kind.files[file], file.positions, file.stamps
+    for record in records:
+        if record.prefix != kind.type:
+            continue
+        entry = bisect_left(positions, record.position // 8)
+        if entry == len(positions) or 8 * positions[entry] != record.position or columns[entry] == ABSENT:
+            continue
+        target = kind.targets[columns[entry]]
+        if target is None or kind.keys[columns[entry]].checksum != record.key:
+            continue
+        # One from before the series was removed, or began anew, is about numbers that are gone.
+        if not 0 <= stamps[entry] <= record.exemplar.timestamp:
+            continue
+        if target not in latest or latest[target].timestamp < record.exemplar.timestamp:
+            latest[target] = record.exemplar
+
+
+def _targets(kind: _Kind) -> list[_Target | None]:
+    """Return for each column the sample whose exemplars it has."""
+    targets: list[_Target | None] = [None] * len(kind.keys)
+    for name, (_, sources) in kind.families.items():
+        for source in sources:
+            for column, sample in zip(source.columns, source.samples, strict=True):
+                if source.child.names[sample][0] == name + _EXEMPLIFIED[kind.type]:
+                    targets[column] = _Target(name, source.child, sample)
+    return targets
 
 
 def _kind_of(file: File) -> tuple[str, str]:
@@ -421,19 +584,22 @@ def _combine_gauges(kind: _Kind, files: list[File]) -> list[float]:
     return [unset[column] if value is _NOTHING else value for column, value in enumerate(found)]
 
 
-def _build(kind: _Kind, name: str, columns: list[int]) -> _Family:
-    """Arrange the columns of a family into children."""
+def _build(kind: _Kind, name: str, columns: list[int], former: _Family | None) -> _Family:
+    """Arrange the columns of a family into children; those that were there before stay who they are."""
     family = Family(name, kind.type, kind.keys[columns[0]].help)
     children: dict[Labels, dict[tuple[str, float | None], list[int]]] = {}
     for column in columns:
         key = kind.keys[column]
         children.setdefault(key.labels, {}).setdefault((key.sample, key.le), []).append(column)
-    sources = [_source(name, labels, children[labels]) for labels in sorted(children)]
+    known = {child.labels: child for child in former.family.children} if former else {}
+    sources = [_source(name, labels, children[labels], known.get(labels)) for labels in sorted(children)]
     family.children = [source.child for source in sources]
     return _Family(family, sources)
 
 
-def _source(name: str, labels: Labels, samples: dict[tuple[str, float | None], list[int]]) -> _Source:
+def _source(
+    name: str, labels: Labels, samples: dict[tuple[str, float | None], list[int]], known: Child | None
+) -> _Source:
     bounds = sorted(le for sample, le in samples if le is not None)
     names: list[tuple[str, Labels]] = []
     groups: list[list[int]] = []
@@ -449,7 +615,9 @@ def _source(name: str, labels: Labels, samples: dict[tuple[str, float | None], l
             groups.append(samples[sample, None])
     columns = tuple(column for group in groups for column in group)
     sizes = [len(group) for group in groups]
-    child = Child(labels, names)
+    # The count, which follows the buckets, has no columns of its own.
+    samples = tuple(number + (0 < len(bounds) <= number) for number, size in enumerate(sizes) for _ in range(size))
+    child = known if known is not None and known.names == tuple(names) else Child(labels, names)
     steps: list[Callable[[Numbers], Numbers]] = []
     if any(size > 1 for size in sizes):
         steps.append(lambda raw: _added(raw, sizes))
@@ -468,7 +636,7 @@ def _source(name: str, labels: Labels, samples: dict[tuple[str, float | None], l
         take = lambda totals: (totals[only],)  # noqa: E731
     else:
         take = itemgetter(*columns)
-    return _Source(child, columns, take, finish)
+    return _Source(child, columns, samples, take, finish)
 
 
 def _added(raw: Numbers, sizes: list[int]) -> Numbers:
@@ -508,6 +676,6 @@ def _parse_key(key: bytes, type_: str) -> _Key | None:
             le = float(labels.pop("le"))
             if math.isnan(le):
                 return None
-        return _Key(family, sample, tuple(sorted(labels.items())), le, help_)
+        return _Key(family, sample, tuple(sorted(labels.items())), le, help_, checksum_of_key(key))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None

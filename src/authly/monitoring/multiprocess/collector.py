@@ -1,10 +1,13 @@
 """The read side in one object: a directory's families, at each scrape anew."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from authly.monitoring.multiprocess import retention
 from authly.monitoring.multiprocess.aggregation import Aggregation, Family
+from authly.monitoring.multiprocess.exemplars import ExemplarReader
 from authly.monitoring.multiprocess.reader import Reader, Reading
 
 
@@ -33,25 +36,47 @@ class DirectoryCollector:
 
     Args:
         directory: where the files are.
-        clock: what to time the phases with, in seconds.
+        clock: what to time the phases with, in seconds; it never goes back.
+        ttl: seconds after which a series that nobody updates is left out; 0 keeps all.
     """
 
-    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float], ttl: float = 0.0) -> None:
+        self._directory = directory
         self._clock = clock
-        self._aggregation = Aggregation()
+        self._ttl = ttl
+        self._expired: dict[str, list[str]] = {}
+        self._aggregation = Aggregation(ttl)
         self._reader = Reader(directory, self._aggregation)
+        self._exemplars = ExemplarReader(directory)
 
-    def collect(self) -> Collection:
+    def collect(self, *, exemplars: bool = False) -> Collection:
         """Read and merge.
+
+        Args:
+            exemplars: whether the exemplars are wanted too; without them, those of an earlier time stay.
 
         Raises:
             OSError: the directory itself cannot be read.
         """
         started = self._clock()
         reading = self._reader.read()
+        slots = {file.name.slot for file in reading.files if file.name.slot is not None} if exemplars else ()
+        records = self._exemplars.read(slots)
         read = self._clock()
-        families, conflicts = self._aggregation.combine(reading.files)
+        families, conflicts = self._aggregation.combine(reading.files, read)
+        if exemplars:
+            self._aggregation.attach(records)
+        if self._ttl:
+            self._note_expired()
         return Collection(families, reading, conflicts, read - started, self._clock() - read)
+
+    def _note_expired(self) -> None:
+        expired = self._aggregation.expired()
+        if expired != self._expired:
+            # Without room for the note nothing is dropped from disk; it is tried again when more has expired.
+            with contextlib.suppress(OSError):
+                retention.write(self._directory, expired)
+            self._expired = expired
 
     def close(self) -> None:
         """Let go of all files."""

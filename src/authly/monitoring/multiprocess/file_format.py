@@ -112,6 +112,16 @@ def used_bytes(header: bytes, size: int) -> int:
     return used
 
 
+def header(used: int) -> bytes:
+    """Return the header of a file that has not changed yet."""
+    return INT32.pack(used) + bytes(HEADER_SIZE - INT32.size)
+
+
+def timestamp(data: bytes, value: int) -> float:
+    """Return the timestamp of the entry whose value is at an offset."""
+    return float(_TWO_DOUBLES.unpack_from(data, value)[1])
+
+
 def removals(header: bytes) -> int:
     """Return how often series were removed, as the header counts them."""
     return int(_REMOVALS.unpack_from(header, 2 * REMOVALS)[0])

@@ -141,3 +141,42 @@ class ValueFile:
             mapping.close()
         self._mappings.clear()
         os.close(self._fd)
+
+
+def compact(path: Path, unwanted: frozenset[bytes]) -> None:
+    """Write a file anew without the entries that are not wanted any more, and those that were removed.
+
+    Only for whoever holds the slot and has not opened the file yet: nobody else writes to it, and readers notice that
+    another file has taken its place.
+
+    Args:
+        path: the file; nothing is done where there is none.
+        unwanted: keys.
+
+    Raises:
+        OSError: there is no room for the new file; the old one stays.
+        CorruptFileError: the file is not a metric file.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    used = file_format.used_bytes(data[: file_format.HEADER_SIZE], len(data))
+    if not unwanted and (used == 0 or not file_format.removals(data[: file_format.HEADER_SIZE])):
+        return
+    kept = []
+    dropped = False
+    start = file_format.HEADER_SIZE
+    for key, position in file_format.iterate_entries(data, used):
+        end = position + 16
+        if key in unwanted or file_format.timestamp(data, position) < 0:
+            dropped = True
+        else:
+            kept.append(data[start:end])
+        start = end
+    if not dropped:
+        return
+    body = b"".join(kept)
+    beside = path.with_suffix(".new")
+    beside.write_bytes(file_format.header(file_format.HEADER_SIZE + len(body)) + body)
+    beside.replace(path)

@@ -25,9 +25,10 @@ import prometheus_client.values
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.samples import Exemplar
 
-from authly.monitoring.multiprocess import file_format
+from authly.monitoring.multiprocess import exemplars, file_format, retention
+from authly.monitoring.multiprocess.exemplars import ExemplarFile
 from authly.monitoring.multiprocess.lease import Lease
-from authly.monitoring.multiprocess.value_file import ValueFile
+from authly.monitoring.multiprocess.value_file import ValueFile, compact
 
 _RETRY_SECONDS: Final = 1.0
 _CHANGES: Final = file_format.CHANGES
@@ -125,6 +126,7 @@ class Store:
         self._monotonic = monotonic
         self._lease: Lease | None = None
         self._files: dict[str, ValueFile] = {}
+        self._exemplars: ExemplarFile | None = None
         # For each type of metric why its last attempt to find room failed, and when to try again.
         self._failures: dict[str, tuple[OSError | file_format.CorruptFileError, float]] = {}
         # Values for which memory stands in.
@@ -132,6 +134,8 @@ class Store:
         # Counts how often all places were given up, so that memory standing in for a cell can tell it is the parent's.
         self.generation = 0
         self._dropped: dict[str, StoredValue] = {}
+        # For each kind of file the keys that may be dropped from it before it is opened.
+        self._expired: dict[str, frozenset[bytes]] = {}
         # No thread is inside the lock at the moment of a fork, so that it is free, and nothing half done, in the child.
         os.register_at_fork(
             before=self.lock.acquire,
@@ -158,6 +162,9 @@ class Store:
             for file in self._files.values():
                 file.close()
             self._files.clear()
+            if self._exemplars is not None:
+                self._exemplars.close()
+                self._exemplars = None
             self._dropped.clear()
             self._failures.clear()
             self._homeless.clear()
@@ -215,6 +222,8 @@ class Store:
             path = self.directory / file_format.file_name(prefix, slot)
             clock = None if prefix.startswith("gauge") else self._clock
             try:
+                with contextlib.suppress(OSError):
+                    compact(path, self._expired.get(prefix, frozenset()))
                 file = ValueFile(path, clock, self._allow)
             except file_format.CorruptFileError:
                 # What it holds cannot be read by anybody. Kept for whoever wants to know why, out of the way.
@@ -226,12 +235,14 @@ class Store:
 
     def _allow(self, more: int) -> None:
         taken = sum(file.size for file in self._files.values())
+        taken += self._exemplars.size if self._exemplars else 0
         if self._max_bytes and taken + more > self._max_bytes:
             raise BudgetExceededError(errno.EDQUOT, f"{taken} of {self._max_bytes} bytes are taken")
 
     def _leased(self) -> Lease:
         if self._lease is None:
             self._lease = Lease.acquire(self.directory)
+            self._expired = retention.read(self.directory)
             self._delete_live_files(self._lease.slot)
             self._prepare_drop_counters()
         return self._lease
@@ -249,6 +260,14 @@ class Store:
             self._dropped[reason] = StoredValue(
                 self, "counter", DROPPED_SERIES, f"{DROPPED_SERIES}_total", ("reason",), (reason,), _DROPPED_HELP
             )
+
+    @property
+    def exemplars(self) -> ExemplarFile | None:
+        """Where this process keeps its exemplars, if it has written anything."""
+        if self._exemplars is None and self._lease is not None:
+            path = self.directory / exemplars.file_name(self._lease.slot)
+            self._exemplars = ExemplarFile(path, self._allow, self._monotonic)
+        return self._exemplars
 
     def drop(self, reason: str) -> None:
         """Count a series that could not be stored."""
@@ -385,11 +404,21 @@ class StoredValue:
                 return self._cells[self._index]
 
     def set_exemplar(self, exemplar: Exemplar) -> None:
-        """Do nothing: the file format has no place for exemplars."""
+        """Keep the exemplar in the place of the last one; drop it where there is no room, for it or for the value."""
+        with self._lock:
+            self.get()  # a forked child has another place
+            kept = self._store.exemplars
+            if kept is not None and not isinstance(self._cells, _Stand):
+                labels, value, timestamp = exemplar
+                kept.write(self._prefix, self._key, 8 * self._index, labels, value, timestamp or 0.0)
 
     def get_exemplar(self) -> Exemplar | None:
-        """Return None: the file format has no place for exemplars."""
-        return None
+        """Return the exemplar that this process has kept, if it has."""
+        with self._lock:
+            self.get()
+            kept = self._store.exemplars
+            found = kept.read(self._prefix, self._key, 8 * self._index) if kept else None
+            return Exemplar(dict(found.labels), found.value, found.timestamp) if found else None
 
 
 class ExtremeValue(StoredValue):

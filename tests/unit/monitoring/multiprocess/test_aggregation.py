@@ -266,3 +266,13 @@ def test_any_json_is_a_key_or_a_conflict(texts: list[str], type_: str) -> None:
     result = aggregate([good, file(type_, "s1", *((text, 5.0, 1.0) for text in texts))])
     assert ("good_total", {}, 1.0) in samples(result)
     assert 0 <= result.conflicts <= len(texts)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("min", -1.0), ("max", 2.0), ("mostrecent", 2.0), ("sum", 1.0)])
+def test_a_changed_help_text_makes_no_second_gauge(mode: str, expected: float) -> None:
+    """Processes of two versions, whose help texts differ, give one gauge, merged as its mode says."""
+    files = [
+        file(f"gauge_{mode}", "s0", (key("g", help_="Old."), 2.0, 20.0)),
+        file(f"gauge_{mode}", "s1", (key("g", help_="New."), -1.0, 10.0)),
+    ]
+    assert samples(aggregate(files)) == [("g", {}, expected)]
