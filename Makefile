@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # The interpreter that made the environment: another one (a changed PYTHON, a newer system) makes it anew.
 STAMP  := $(VENV)/.installed
+# The benchmarks need the peers, which nothing else shall have beside it.
+BENCH  := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format lock clean
+.PHONY: help run test test-fast check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,10 +42,24 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+$(BENCH)/.installed: requirements.lock benchmarks/requirements.lock pyproject.toml
+	@rm -rf $(BENCH)
+	@echo "Making the environment of the benchmarks in $(BENCH) (about a minute, once) ..."
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements.lock -r benchmarks/requirements.lock
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON and plot below benchmarks/results
+	@$(BENCH)/bin/python -m benchmarks
+
 lock: ## resolve the dependencies again into requirements.lock (hashes, no addresses)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' --all-extras --group dev pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --group bench --constraint requirements.lock --output-file benchmarks/requirements.lock
 
 clean: ## remove the environment and the caches (never the state directory .authly)
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
