@@ -1,11 +1,12 @@
 """Gunicorn's configuration for the measurement of latency: the hooks of Authly's monitoring, and nothing else."""
 
 import os
+from pathlib import Path
 from typing import Any
 
-from authly.monitoring.gunicorn import monitoring
+from authly.monitoring.gunicorn import Configuration, monitoring
 
-_monitoring = monitoring(os.environ["BENCHMARK_DIRECTORY"], os.environ["BENCHMARK_METRICS_BIND"])
+_monitoring = monitoring(Configuration(Path(os.environ["BENCHMARK_DIRECTORY"])), os.environ["BENCHMARK_METRICS_BIND"])
 
 wsgi_app = "benchmarks.application:with_many_series()"
 bind = os.environ["BENCHMARK_BIND"]

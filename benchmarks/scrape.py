@@ -120,7 +120,7 @@ def _exporter_memory(directory: Path, writers: Workers) -> float:
     ours, theirs = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        options, fds = arguments(Configuration(directory), [listener], ours, "json")
+        options, fds = arguments(Configuration(directory), [listener], ours)
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "authly.monitoring.exporter", *options],
             stdin=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from authly.api.health_router import health_router
+from authly.monitoring.exporter.collectors.custom import CustomCollectors
 from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
 from authly.monitoring.metrics import AuthlyMetrics
 from authly.monitoring.multiprocess.collector import DirectoryCollector
@@ -60,7 +61,8 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
             expected[name] = (family.type, set(metric._labelnames))
     expected[f"{DROPPED_SERIES}_total"] = ("counter", {"reason"})
     collection = DirectoryCollector(tmp_path, time.monotonic).collect()
-    for own in OwnCollector().collect(collection, tmp_path):
+    custom = CustomCollectors(["nowhere:none"], time.monotonic, lambda _: None).collect()
+    for own in [*OwnCollector().collect(collection, tmp_path), *custom]:
         name = f"{own.name}_total" if own.type == "counter" else own.name
         expected[name] = (own.type, {label for sample in own.samples for label, _ in sample.labels} - {"le"})
     documented = {

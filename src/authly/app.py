@@ -14,12 +14,13 @@ from authly.api.metrics_router import Scraper, metrics_router
 from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.resource_manager import ResourceManager
-from authly.monitoring.exporter.application import Configuration
+from authly.measuring import exporter_configuration
 from authly.monitoring.metrics import AuthlyMetrics, Metrics, NullMetrics
 from authly.monitoring.middleware import MetricsMiddleware
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess import values
 from authly.monitoring.multiprocess.directory import DirectoryUnusableError
+from authly.monitoring.multiprocess.metrics import start_sampling, stop_sampling
 from authly.settings import Settings, load_settings
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -47,7 +48,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Never fails: Gunicorn takes a worker that fails to start for a reason to stop everything.
         await resources.start()
         metrics.update_application_info(settings.environment)
+        if settings.metrics_enabled:
+            start_sampling(settings.metrics_collection_interval)
         yield
+        stop_sampling()
         await resources.stop()
 
     app = FastAPI(
@@ -61,9 +65,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(health_router(resources.check))
     if settings.metrics_enabled:
-        directory, problem = _keep_metrics_in(settings.metrics_directory)
+        directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
         metrics = AuthlyMetrics()
-        scraper = Scraper(Configuration(directory, settings.metrics_path, settings.metrics_rate_limit, problem))
+        scraper = Scraper(exporter_configuration(settings)._replace(directory=directory, problem=problem))
         app.include_router(metrics_router(settings.metrics_path, scraper))
         app.add_middleware(MetricsMiddleware, metrics=metrics)
     # Added last, and therefore outermost.
@@ -71,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _keep_metrics_in(directory: Path) -> tuple[Path | None, str]:
+def _keep_metrics_in(directory: Path, max_bytes: int) -> tuple[Path | None, str]:
     """Decide where this process keeps its metrics; return the directory, or None and why there is none.
 
     Under Gunicorn the hooks have decided by now. Elsewhere (one ``uvicorn`` process in development) this does.
@@ -80,7 +84,7 @@ def _keep_metrics_in(directory: Path) -> tuple[Path | None, str]:
         try:
             for warning in metrics_directory.check(directory):
                 _log.warning(warning)
-            values.install(directory)
+            values.install(directory, max_bytes)
         except DirectoryUnusableError as error:
             _log.error("each process keeps its metrics to itself", reason=str(error))
             values.install(None)

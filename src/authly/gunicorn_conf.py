@@ -11,6 +11,7 @@ from typing import Any
 
 from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from authly.measuring import exporter_configuration
 from authly.monitoring.gunicorn import Hooks, NullMonitoring, StartRefusedError, at_each_turn
 from authly.monitoring.gunicorn import monitoring as monitoring_of
 from authly.settings import SettingsError, load_settings
@@ -24,7 +25,7 @@ logging.configure(settings.log_level, settings.log_format)
 # The master is the server's user for as long as it lives.
 _embedded_postgres = None if settings.database_url else EmbeddedPostgres(settings.state_path)
 monitoring: Hooks = (
-    monitoring_of(settings.metrics_directory, settings.metrics_bind, settings.metrics_path, settings.metrics_rate_limit)
+    monitoring_of(exporter_configuration(settings), settings.metrics_bind, settings.metrics_max_bytes)
     if settings.metrics_enabled
     else NullMonitoring()
 )

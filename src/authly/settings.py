@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic.config import JsonDict
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
 class SettingsError(ValueError):
@@ -41,6 +42,14 @@ def _metrics_path(value: str) -> str:
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]+", value) or "//" in value or value.startswith("/health/"):
         raise ValueError("not a plain absolute path")
     return value
+
+
+def _import_paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    paths = tuple(path.strip() for path in (value.split(",") if isinstance(value, str) else value) if path.strip())
+    for path in paths:
+        if not _IMPORT_PATH.fullmatch(path):
+            raise ValueError(f"{path} is not package.module:name")
+    return paths
 
 
 def _database_url(value: str) -> str:
@@ -145,6 +154,25 @@ class Settings(BaseSettings):
         "How often levels (pool, sessions, tokens) are sampled.",
         ge=0.1,
         le=3600,
+    )
+    metrics_max_bytes: int = _setting(
+        64 << 20,
+        "a whole number of bytes from 0 to 1099511627776",
+        "Bytes of metric files that each worker may take; series beyond are counted and not kept. 0 sets no limit.",
+        ge=0,
+        le=1 << 40,
+    )
+    metrics_series_ttl: float = _setting(
+        0.0,
+        "a number of seconds from 0 to 31536000",
+        "Series that nobody updated for so long disappear from the exposition; 0 keeps them.",
+        ge=0,
+        le=31_536_000,
+    )
+    metrics_collectors: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_import_paths)] = _setting(
+        (),
+        "package.module:name, several of them separated by commas",
+        "Custom collectors that the exporter loads: classes, functions or objects with `collect()`.",
     )
     metrics_include_client_ids: bool = _setting(
         False,

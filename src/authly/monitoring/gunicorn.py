@@ -2,9 +2,10 @@
 
 Works for any Gunicorn application; ``gunicorn.conf.py`` needs one object and a line for each hook::
 
-    from authly.monitoring.gunicorn import monitoring
+    from pathlib import Path
+    from authly.monitoring.gunicorn import Configuration, monitoring
 
-    _monitoring = monitoring("/run/app/metrics", "127.0.0.1:9464")
+    _monitoring = monitoring(Configuration(Path("/run/app/metrics")), "127.0.0.1:9464")
 
     def on_starting(server):
         _monitoring.on_starting(server)
@@ -34,6 +35,8 @@ from authly.monitoring.exporter.application import Configuration, sentence
 from authly.monitoring.exporter.sockets import bind_tcp, bind_unix
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess.directory import DirectoryInUseError, DirectoryUnusableError, InstanceLock
+
+__all__ = ["Configuration", "Hooks", "Monitoring", "NullMonitoring", "StartRefusedError", "at_each_turn", "monitoring"]
 
 DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 # Tells a re-executed master (SIGUSR2) which descriptors it was handed.
@@ -92,21 +95,18 @@ class Monitoring:
     """The monitoring of one Gunicorn master and its workers.
 
     Args:
-        directory: where the workers keep their metrics.
+        configuration: how the exporter is set up, and where the workers keep their metrics.
         bind: ``HOST:PORT`` of the exporter.
-        path: the path of the exposition.
-        rate_limit: scrapes a minute for each client of the application port; 0 sets no limit.
-        log_format: how the exporter writes its log: json or console.
+        max_bytes: how many bytes of the directory each worker may take; 0 sets no limit.
     """
 
-    def __init__(
-        self, directory: Path, bind: str, path: str = "/metrics", rate_limit: int = 0, log_format: str = "json"
-    ) -> None:
-        self._configured_directory = directory
+    def __init__(self, configuration: Configuration, bind: str, max_bytes: int = 0) -> None:
+        if configuration.directory is None:
+            raise ValueError("monitoring needs a directory for the metrics of the workers")
+        self._configuration = configuration
+        self._configured_directory = configuration.directory.absolute()
         self._bind = bind
-        self._path = path
-        self._rate_limit = rate_limit
-        self._log_format = log_format
+        self._max_bytes = max_bytes
         # None until on_starting found the directory fit for use.
         self._directory: Path | None = None
         self._problem = ""
@@ -176,7 +176,7 @@ class Monitoring:
         # Not at the top: the import costs 14 MB, which the master and the exporter can do without.
         from authly.monitoring.multiprocess import values
 
-        values.install(self._directory)
+        values.install(self._directory, self._max_bytes)
 
     def pre_exec(self, server: Any) -> None:
         """Hand the lock and the listening sockets down to the next master; runs in a child about to become it."""
@@ -234,13 +234,13 @@ class Monitoring:
                     "other process, or set AUTHLY_METRICS_BIND to a free address. Trying again every %d s.",
                     self._bind,
                     reason,
-                    self._path,
+                    self._configuration.path,
                     _RETRY_BIND_SECONDS,
                 )
         else:
             host, port = self._tcp.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            server.log.info("Metrics at: http://%s:%d%s", shown, port, self._path)
+            server.log.info("Metrics at: http://%s:%d%s", shown, port, self._configuration.path)
             if not first and self._exporter is not None:
                 # The running exporter has no part in the new socket; its successor will.
                 self._exporter.terminate()
@@ -275,8 +275,8 @@ class Monitoring:
         listeners = [listener for listener in (self._tcp, self._unix) if listener is not None]
         if not listeners:
             return
-        configuration = Configuration(self._directory, self._path, self._rate_limit, self._problem)
-        arguments, fds = exporter.arguments(configuration, listeners, self._pipe[0], self._log_format)
+        configuration = self._configuration._replace(directory=self._directory, problem=self._problem)
+        arguments, fds = exporter.arguments(configuration, listeners, self._pipe[0])
         self._exporter = subprocess.Popen(
             # -P: what lies in the working directory is not what shall be imported.
             [sys.executable, "-P", "-m", "authly.monitoring.exporter", *arguments],
@@ -298,24 +298,20 @@ class Monitoring:
 _monitoring: Monitoring | None = None
 
 
-def monitoring(
-    directory: Path | str, bind: str, path: str = "/metrics", rate_limit: int = 0, log_format: str = "json"
-) -> Monitoring:
+def monitoring(configuration: Configuration, bind: str, max_bytes: int = 0) -> Monitoring:
     """Return the monitoring of this master.
 
     Gunicorn evaluates its configuration again at each SIGHUP; what runs by then stays as it is, and so the first call
     decides.
 
     Args:
-        directory: where the workers keep their metrics.
+        configuration: how the exporter is set up, and where the workers keep their metrics.
         bind: ``HOST:PORT`` of the exporter.
-        path: the path of the exposition.
-        rate_limit: scrapes a minute for each client of the application port; 0 sets no limit.
-        log_format: how the exporter writes its log: json or console.
+        max_bytes: how many bytes of the directory each worker may take; 0 sets no limit.
     """
     global _monitoring
     if _monitoring is None:
-        _monitoring = Monitoring(Path(directory).absolute(), bind, path, rate_limit, log_format)
+        _monitoring = Monitoring(configuration, bind, max_bytes)
     return _monitoring
 
 

@@ -50,7 +50,7 @@ class Metrics(Protocol):
     def response_started(self, method: str, endpoint: str, status: int) -> None:
         """Count an HTTP request by its status."""
 
-    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
         """Record how long an HTTP request took."""
 
     def update_application_info(self, environment: str) -> None:
@@ -66,7 +66,7 @@ class NullMetrics:
     def response_started(self, method: str, endpoint: str, status: int) -> None:
         """Do nothing."""
 
-    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
         """Do nothing."""
 
     def update_application_info(self, environment: str) -> None:
@@ -120,7 +120,7 @@ class AuthlyMetrics:
         # Finding the child of a labelled metric costs more than writing to it; each is looked for once. The keys are
         # what the middleware says, and clients choose methods: a value outside its vocabulary is not kept.
         self._request_counts: dict[tuple[str, str, int], Callable[[], None]] = {}
-        self._durations: dict[tuple[str, str], Callable[[float], None]] = {}
+        self._durations: dict[tuple[str, str], Callable[..., None]] = {}
         self._in_progress = {
             method: self.http_requests_in_progress.labels(method) for method in (*sorted(METHODS), "other")
         }
@@ -150,13 +150,14 @@ class AuthlyMetrics:
         count()
 
     @_recording
-    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
         """Record how long an HTTP request took.
 
         Args:
             method: as the client sent it.
             endpoint: the template of the route.
             seconds: from its arrival to the last byte of its response.
+            trace_id: of the trace that it was part of, which becomes an exemplar; empty if there is none.
         """
         self._in_progress.get(method, self._in_progress["other"]).dec()
         observe = self._durations.get((method, endpoint))
@@ -165,7 +166,10 @@ class AuthlyMetrics:
             observe = self.http_request_duration.labels(*known).observe
             if known == (method, endpoint):
                 self._durations[method, endpoint] = observe
-        observe(seconds)
+        if trace_id:
+            observe(seconds, exemplar={"trace_id": trace_id})
+        else:
+            observe(seconds)
 
     @_recording
     def update_application_info(self, environment: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from authly.monitoring.labels import UNMATCHED
+from authly.monitoring.traceparent import trace_id
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,8 +31,8 @@ class HTTPMetrics(Protocol):
     def response_started(self, method: str, endpoint: str, status: int) -> None:
         """Note that the status is known; nothing of the response has been sent yet."""
 
-    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
-        """Note that the request is over, to the last byte of its response."""
+    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
+        """Note that the request is over, to the last byte of its response; of which trace it was, if of any."""
 
 
 class MetricsMiddleware:
@@ -83,7 +84,7 @@ class MetricsMiddleware:
             # An error on its way to the handler of last resort, or no response at all: the server answers 500.
             if not endpoint:
                 respond(500)
-            metrics.request_ended(method, endpoint, self._clock() - started)
+            metrics.request_ended(method, endpoint, self._clock() - started, trace_id(scope.get("headers", ())))
 
 
 def route_template(scope: Scope) -> str:

@@ -42,6 +42,19 @@ def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: Au
     assert value(registry, "authly_http_requests_in_progress", method="GET") == 0
 
 
+def test_a_trace_becomes_an_exemplar(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+    """The bucket that a traced request falls in has its trace id as exemplar; a request without leaves none."""
+    metrics.request_ended("GET", "/x", 0.3, "0af7651916cd43dd8448eb211c80319c")
+    metrics.request_ended("GET", "/x", 0.6)
+    found = {
+        sample.labels["le"]: (sample.exemplar.labels, sample.exemplar.value)
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.exemplar
+    }
+    assert found == {"0.5": ({"trace_id": "0af7651916cd43dd8448eb211c80319c"}, 0.3)}
+
+
 def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
     """Methods that clients make up share one series, and are counted as an overflow of the label."""
     for number in range(50):
@@ -108,6 +121,7 @@ def test_null_metrics_have_every_recording_call() -> None:
     null.request_started("GET")
     null.response_started("GET", "/", 200)
     null.request_ended("GET", "/", 0.1)
+    null.request_ended("GET", "/", 0.1, "0af7651916cd43dd8448eb211c80319c")
     null.update_application_info("test")
 
 

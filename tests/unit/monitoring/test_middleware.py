@@ -26,6 +26,7 @@ class Recorder:
         self.started: list[str] = []
         self.responses: list[tuple[str, str, int]] = []
         self.ended: list[tuple[str, str, float]] = []
+        self.traces: list[str] = []
 
     def request_started(self, method: str) -> None:
         """Write it down."""
@@ -35,9 +36,10 @@ class Recorder:
         """Write it down."""
         self.responses.append((method, endpoint, status))
 
-    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
         """Write it down."""
         self.ended.append((method, endpoint, seconds))
+        self.traces.append(trace_id)
 
 
 def application(folder: Path) -> FastAPI:
@@ -238,6 +240,21 @@ async def test_the_duration_ends_with_the_last_byte(recorder: Recorder) -> None:
 
     await call(MetricsMiddleware(app, recorder, clock=lambda: now[0]))
     assert recorder.ended == [("GET", "unmatched", 3.0)]
+
+
+async def test_the_trace_of_a_request_is_told(recorder: Recorder) -> None:
+    """A request with a valid traceparent ends with its trace id, any other with none."""
+    trace = "0af7651916cd43dd8448eb211c80319c"
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    middleware = MetricsMiddleware(app, recorder)
+    await call(middleware, headers=[(b"host", b"x"), (b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())])
+    await call(middleware, headers=[(b"traceparent", b"00-of-no-use")])
+    await call(middleware)
+    assert recorder.traces == [trace, "", ""]
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])

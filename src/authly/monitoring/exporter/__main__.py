@@ -6,6 +6,7 @@ the backlog, and it ends when the pipe from its parent does.
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -39,33 +40,30 @@ class Log:
 
 
 def arguments(
-    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int, log_format: str
+    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int
 ) -> tuple[list[str], list[int]]:
     """Return the arguments that start this module as a process of that configuration, and the descriptors it needs."""
     fds = [listener.fileno() for listener in listeners]
-    options = {
-        "directory": str(configuration.directory or ""),
-        "path": configuration.path,
-        "rate-limit": str(configuration.rate_limit),
-        "problem": configuration.problem,
-        "listen-fds": ",".join(map(str, fds)),
-        "watch-fd": str(watch_fd),
-        "log-format": log_format,
-    }
-    return [f"--{name}={value}" for name, value in options.items()], [*fds, watch_fd]
+    record = configuration._asdict() | {"directory": str(configuration.directory or "")}
+    return [
+        f"--configuration={json.dumps(record)}",
+        f"--listen-fds={','.join(map(str, fds))}",
+        f"--watch-fd={watch_fd}",
+    ], [*fds, watch_fd]
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve until told to end or until the parent is gone."""
     options = dict(argument.removeprefix("--").split("=", 1) for argument in argv)
-    configuration = Configuration(
-        directory=Path(options["directory"]) if options["directory"] else None,
-        path=options["path"],
-        rate_limit=int(options["rate-limit"]),
-        problem=options["problem"],
+    record = json.loads(options["configuration"])
+    configuration = Configuration(**record)._replace(
+        directory=Path(record["directory"]) if record["directory"] else None, collectors=tuple(record["collectors"])
     )
     listeners = [socket.socket(fileno=int(fd)) for fd in options["listen-fds"].split(",") if fd]
-    application = Application(configuration, time.monotonic, Log(options["log-format"]).warn)
+    application = Application(configuration, time.monotonic, Log(configuration.log_format).warn)
+    # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    application.load_collectors()
     server = Server(listeners, application.respond, watch_fd=int(options["watch-fd"]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

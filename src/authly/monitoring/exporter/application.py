@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from authly.monitoring.exporter import negotiation, status
+from authly.monitoring.exporter.collectors.custom import CustomCollectors
 from authly.monitoring.exporter.collectors.own import OwnCollector
 from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.exporter.rate_limit import RateLimit
@@ -30,12 +31,18 @@ class Configuration(NamedTuple):
         path: the path of the exposition.
         rate_limit: scrapes a minute for each client of the application port; 0 sets no limit.
         problem: why metrics have no directory, in words for the status page.
+        collectors: ``package.module:name`` of each custom collector.
+        series_ttl: seconds after which a series that nobody updates is left out; 0 keeps all.
+        log_format: how the exporter writes its log: json (an object a line) or console (for people).
     """
 
     directory: Path | None
     path: str = "/metrics"
     rate_limit: int = 0
     problem: str = ""
+    collectors: tuple[str, ...] = ()
+    series_ttl: float = 0.0
+    log_format: str = "json"
 
 
 def sentence(words: str) -> str:
@@ -60,10 +67,17 @@ class Application:
         self._report = report
         self._rate_limit = RateLimit(configuration.rate_limit, monotonic)
         self._own = OwnCollector()
+        self._custom = CustomCollectors(configuration.collectors, monotonic, report)
         self._problem = configuration.problem
         self._directory = (
-            DirectoryCollector(configuration.directory, monotonic) if configuration.directory is not None else None
+            DirectoryCollector(configuration.directory, monotonic, configuration.series_ttl)
+            if configuration.directory is not None
+            else None
         )
+
+    def load_collectors(self) -> None:
+        """Load the custom collectors now, not at the first scrape."""
+        self._custom.load()
 
     def respond(self, request: Request) -> Response:
         """Answer one request."""
@@ -99,21 +113,23 @@ class Application:
 
     def exposition(self, *, openmetrics: bool) -> bytes:
         """Collect everything and return it as one exposition."""
-        collection = self._collect()
+        collection = self._collect(exemplars=openmetrics)
         own = self._own.collect(collection, self._configuration.directory)
+        custom = self._custom.collect()
         started = self._clock()
-        # A name stands once: the exporter's own metrics win over what a worker may have written under their names.
-        families = exposition.distinct([*own, *(collection.families if collection else ())])
+        # A name stands once: the exporter's own metrics win over what a worker may have written under their names, and
+        # the workers' over those of a custom collector.
+        families = exposition.distinct([*own, *(collection.families if collection else ()), *custom])
         body = exposition.render(families, openmetrics=openmetrics)
         self._own.observe_phase("render", self._clock() - started)
         self._own.count_scrape("success" if collection else "directory_error")
         return body
 
-    def _collect(self) -> Collection | None:
+    def _collect(self, *, exemplars: bool = False) -> Collection | None:
         if self._directory is None:
             return None
         try:
-            collection = self._directory.collect()
+            collection = self._directory.collect(exemplars=exemplars)
         except OSError as error:
             self._set_problem(
                 f"the metrics directory {self._configuration.directory} cannot be read ({error.strerror}): put it "

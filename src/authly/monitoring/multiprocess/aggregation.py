@@ -202,7 +202,7 @@ class _Target(NamedTuple):
 
 
 class Aggregation:
-    """""Merges files into families, remembering what they had in common with the last time.
+    """Merges files into families, remembering what they had in common with the last time.
 
     It is the :class:`~.reader.Plan` of a reader.
 
@@ -487,18 +487,23 @@ class Aggregation:
         Args:
             records: what each slot has; they are about the files that were combined last.
         """
-        latest: dict[_Target, Exemplar] = {}
-        for kind in self._kinds.values():
-            if records and kind.type in _EXEMPLIFIED:
-                for file in kind.present:
-                    if file.name.slot is not None:
-                        _gather(kind, file, records.get(file.name.slot, ()), latest)
         found: dict[Child, dict[int, Exemplar]] = {child: {} for child in self._exemplified}
         names = self._exemplified
         self._exemplified = {}
-        for target, exemplar in latest.items():
-            found.setdefault(target.child, {})[target.sample] = exemplar
-            self._exemplified[target.child] = names[target.child] = target.family
+        for kind in self._kinds.values():
+            if not records or kind.type not in _EXEMPLIFIED:
+                continue
+            if kind.targets is None:
+                kind.targets = _targets(kind)
+            for column, exemplar in _latest(kind, records).items():
+                target = kind.targets[column]
+                if target is None:
+                    continue
+                self._exemplified[target.child] = names[target.child] = target.family
+                shown = found.setdefault(target.child, {})
+                # Keys that differ in their help text alone have one sample.
+                if target.sample not in shown or shown[target.sample].timestamp < exemplar.timestamp:
+                    shown[target.sample] = exemplar
         changed = set()
         for child, exemplars in found.items():
             if exemplars != child.exemplars:
@@ -511,25 +516,28 @@ class Aggregation:
                     family.texts.clear()
 
 
-def _gather(kind: _Kind, file: File, records: Iterable[Record], latest: dict[_Target, Exemplar]) -> None:
-    """Note those exemplars of a file that are more recent than what is noted already."""
-    if kind.targets is None:
-        kind.targets = _targets(kind)
-    columns, positions, stamps = kind.files[file], file.positions, file.stamps
-    for record in records:
-        if record.prefix != kind.type:
+def _latest(kind: _Kind, records: Mapping[int, Iterable[Record]]) -> dict[int, Exemplar]:
+    """Return the most recent exemplar of each column that has one."""
+    latest: dict[int, Exemplar] = {}
+    type_, keys = kind.type, kind.keys
+    for file in kind.present:
+        if file.name.slot is None:
             continue
-        entry = bisect_left(positions, record.position // 8)
-        if entry == len(positions) or 8 * positions[entry] != record.position or columns[entry] == ABSENT:
-            continue
-        target = kind.targets[columns[entry]]
-        if target is None or kind.keys[columns[entry]].checksum != record.key:
-            continue
-        # One from before the series was removed, or began anew, is about numbers that are gone.
-        if not 0 <= stamps[entry] <= record.exemplar.timestamp:
-            continue
-        if target not in latest or latest[target].timestamp < record.exemplar.timestamp:
-            latest[target] = record.exemplar
+        columns, positions, stamps = kind.files[file], file.positions, file.stamps
+        for _, prefix, position, checksum, exemplar in records.get(file.name.slot, ()):
+            if prefix != type_:
+                continue
+            entry = bisect_left(positions, position // 8)
+            if entry == len(positions) or 8 * positions[entry] != position:
+                continue
+            column = columns[entry]
+            # Where the key is another, the record is about a file that was there before. And an exemplar from before
+            # the series was removed, or began anew, is about numbers that are gone.
+            if column == ABSENT or keys[column].checksum != checksum or not 0 <= stamps[entry] <= exemplar.timestamp:
+                continue
+            if column not in latest or latest[column].timestamp < exemplar.timestamp:
+                latest[column] = exemplar
+    return latest
 
 
 def _targets(kind: _Kind) -> list[_Target | None]:
@@ -593,7 +601,8 @@ def _build(kind: _Kind, name: str, columns: list[int], former: _Family | None) -
         children.setdefault(key.labels, {}).setdefault((key.sample, key.le), []).append(column)
     known = {child.labels: child for child in former.family.children} if former else {}
     sources = [_source(name, labels, children[labels], known.get(labels)) for labels in sorted(children)]
-    family.children = [source.child for source in sources]
+    # In the mode all, the children are not the columns' but those of each file; see _update_all.
+    family.children = former.family.children if former and kind.mode == "all" else [each.child for each in sources]
     return _Family(family, sources)
 
 
@@ -616,7 +625,7 @@ def _source(
     columns = tuple(column for group in groups for column in group)
     sizes = [len(group) for group in groups]
     # The count, which follows the buckets, has no columns of its own.
-    samples = tuple(number + (0 < len(bounds) <= number) for number, size in enumerate(sizes) for _ in range(size))
+    shown = tuple(number + (0 < len(bounds) <= number) for number, size in enumerate(sizes) for _ in range(size))
     child = known if known is not None and known.names == tuple(names) else Child(labels, names)
     steps: list[Callable[[Numbers], Numbers]] = []
     if any(size > 1 for size in sizes):
@@ -636,7 +645,7 @@ def _source(
         take = lambda totals: (totals[only],)  # noqa: E731
     else:
         take = itemgetter(*columns)
-    return _Source(child, columns, samples, take, finish)
+    return _Source(child, columns, shown, take, finish)
 
 
 def _added(raw: Numbers, sizes: list[int]) -> Numbers:

@@ -7,9 +7,10 @@ by each of its workers until they close it; a master that re-executes itself han
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from authly.monitoring.multiprocess import file_format, lease, ofd_lock
+from authly.monitoring.multiprocess import exemplars, file_format, lease, ofd_lock
 
 INSTANCE_LOCK = "instance.lock"
 _SPACE_WANTED = 1 << 20  # bytes: a few hundred series in each of a few workers
@@ -191,10 +192,10 @@ def _write_holder(fd: int, holder: str) -> None:
 
 
 def clear(directory: Path) -> list[str]:
-    """Delete the metric files of a dead instance, and nothing else.
+    """Delete the metric and exemplar files of a dead instance, and nothing else.
 
-    A file is one of them if it is a regular file, bears the name of a metric file of a slot or a process id, begins
-    with a metric file's header, and nobody holds its slot. The caller holds the instance lock.
+    A file is one of them if it is a regular file, bears the name of a metric file of a slot or a process id, or of an
+    exemplar file, begins with such a file's header, and nobody holds its slot. The caller holds the instance lock.
 
     Returns:
         The names of the deleted files.
@@ -202,12 +203,20 @@ def clear(directory: Path) -> list[str]:
     deleted = []
     held = lease.held_slots(directory)
     for name in sorted(os.listdir(directory)):
+        looks_right: Callable[[bytes, int], bool] = file_format.looks_like_metric_file
         parsed = file_format.parse_name(name)
-        if parsed is None or parsed.slot in held or not (parsed.slot is not None or parsed.writer.isdecimal()):
+        if parsed is not None:
+            slot = parsed.slot
+            is_ours = slot is not None or parsed.writer.isdecimal()
+        else:
+            slot = exemplars.parse_name(name)
+            is_ours = slot is not None
+            looks_right = exemplars.looks_like_exemplar_file
+        if not is_ours or slot in held:
             continue
         path = directory / name
         try:
-            if _is_metric_file(path):
+            if _is_regular(path, looks_right):
                 path.unlink()
                 deleted.append(name)
         except FileNotFoundError:
@@ -215,7 +224,7 @@ def clear(directory: Path) -> list[str]:
     return deleted
 
 
-def _is_metric_file(path: Path) -> bool:
+def _is_regular(path: Path, looks_right: Callable[[bytes, int], bool]) -> bool:
     try:
         # O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -225,8 +234,6 @@ def _is_metric_file(path: Path) -> bool:
         return False  # a symbolic link, or something that may not be read: not ours
     try:
         status = os.fstat(fd)
-        return stat.S_ISREG(status.st_mode) and file_format.looks_like_metric_file(
-            os.pread(fd, file_format.HEAD_SIZE, 0), status.st_size
-        )
+        return stat.S_ISREG(status.st_mode) and looks_right(os.pread(fd, file_format.HEAD_SIZE, 0), status.st_size)
     finally:
         os.close(fd)

@@ -88,6 +88,9 @@ def _child(family: Family, child: Child, style: str) -> str:
     if not child.heads:
         child.heads = tuple(f"{metric_name(name)}{_labels(labels)} " for name, labels in child.names)
     lines = [f"{head}{number(value)}\n" for head, value in zip(child.heads, child.values, strict=True)]
+    if style == "openmetrics":
+        for index, (labels, value, timestamp) in child.exemplars.items():
+            lines[index] = f"{lines[index][:-1]} # {_labels(labels)} {number(value)} {number(timestamp)}\n"
     if style == "openmetrics" and child.created and family.type in _SUFFIXES:
         lines.append(f"{metric_name(family.name)}_created{_labels(child.labels)} {number(child.created)}\n")
     return "".join(lines)

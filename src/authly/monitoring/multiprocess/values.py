@@ -410,7 +410,7 @@ class StoredValue:
             kept = self._store.exemplars
             if kept is not None and not isinstance(self._cells, _Stand):
                 labels, value, timestamp = exemplar
-                kept.write(self._prefix, self._key, 8 * self._index, labels, value, timestamp or 0.0)
+                kept.write(self._prefix, self._key, 8 * self._index, labels, value, float(timestamp or 0.0))
 
     def get_exemplar(self) -> Exemplar | None:
         """Return the exemplar that this process has kept, if it has."""

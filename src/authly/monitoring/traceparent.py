@@ -1,0 +1,31 @@
+"""The header ``traceparent`` of W3C Trace Context: which trace a request is part of."""
+
+import re
+from collections.abc import Iterable
+
+# A later version may add fields behind a hyphen; version 00 has none, and ff is no version. Identifiers are in lower
+# case, and never all zeros.
+_TRACEPARENT = re.compile(
+    rb"(?:(?P<first>00)|(?!00|ff)[0-9a-f]{2})"
+    rb"-(?P<trace>(?!0{32})[0-9a-f]{32})"
+    rb"-(?!0{16})[0-9a-f]{16}"
+    rb"-[0-9a-f]{2}"
+    rb"(?(first)|(?:-.*)?)",
+    re.DOTALL,
+)
+
+
+def trace_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the trace id that a request came with; empty if it has none, or none that is valid.
+
+    Args:
+        headers: as ASGI has them, names in lower case.
+    """
+    found = None
+    for name, value in headers:
+        if name == b"traceparent":
+            if found is not None:
+                return ""  # there may be one; which of two is meant, nobody can know
+            found = value
+    match = _TRACEPARENT.fullmatch(found.strip(b" \t")) if found else None
+    return match["trace"].decode("ascii") if match else ""
