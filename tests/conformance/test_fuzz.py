@@ -31,9 +31,11 @@ from tests.unit.monitoring.multiprocess.support import Entry, key, metric_file
 
 SEED = os.environ.get("AUTHLY_TEST_SEED", "authly")
 PARTS = 4
-# Of each part: 12,000 directories in all.
-FRESH = 1500
-CHANGES = 1500
+# Of each part: 10,400 directories in all, and some thousand more in the other tests.
+FRESH = 1400
+CHANGES = 1200
+# Expositions that were found to be right: many directories give the same.
+ACCEPTED: set[tuple[bytes, bytes]] = set()
 WATCHDOG = 5.0  # seconds for one collection
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -208,7 +210,11 @@ def collect(collector: DirectoryCollector) -> Collection:
 
 def check_expositions(collection: Collection) -> None:
     """Both expositions are accepted by prometheus-client's parsers, agree, and have the intact files' values."""
-    text = series(text_string_to_metric_families(exposition.render(collection.families, openmetrics=False).decode()))
+    rendered = exposition.render(collection.families, openmetrics=False)
+    both = rendered, exposition.render(collection.families, openmetrics=True)
+    if both in ACCEPTED:
+        return
+    text = series(text_string_to_metric_families(rendered.decode()))
     assert text.items() >= EXPECTED.items()
     strict: Any = openmetrics_parser.text_string_to_metric_families
     # A number may be damaged without a trace, so that no counter could have it, or an entry that belongs to others may
@@ -217,6 +223,7 @@ def check_expositions(collection: Collection) -> None:
     assert {"good", "level", "took"} <= {family.name for family in possible}
     found = series(strict(exposition.render(possible, openmetrics=True).decode()))
     assert found.items() >= EXPECTED.items()
+    ACCEPTED.add(both)
 
 
 def is_possible(type_: str, samples: list[Any]) -> bool:
@@ -430,7 +437,7 @@ def test_a_file_changes_in_the_middle_of_its_reading(
                 happen()
 
     with seeded(f"{hook} {after} {known}") as generator:
-        for _ in range(100):
+        for _ in range(60):
             name = generator.choice(list(VICTIMS))
             victim = directory / name
             remove(victim)

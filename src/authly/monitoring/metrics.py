@@ -4,41 +4,20 @@ Services are given an :class:`AuthlyMetrics`, or a :class:`NullMetrics` where no
 ask which. A recording call takes enums and numbers, does no I/O beyond a write to mapped memory, and never raises.
 """
 
-import functools
 import logging
 import platform
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol
+from typing import Protocol
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from authly import __version__
-from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, UNMATCHED, Vocabulary
+from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, OTHER, UNMATCHED, Vocabulary
+from authly.monitoring.multiprocess.bound import Write, increment, observation
 
 # 0.25 s and 1 s are edges in any resolution, because the service level objectives count on them.
 REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _log = logging.getLogger(__name__)
-_P = ParamSpec("_P")
-
-
-def _recording(
-    call: Callable[Concatenate["AuthlyMetrics", _P], None],
-) -> Callable[Concatenate["AuthlyMetrics", _P], None]:
-    """Let a recording call fail without failing what it records; say so once."""
-    reported = False
-
-    @functools.wraps(call)
-    def guarded(self: "AuthlyMetrics", /, *arguments: _P.args, **keywords: _P.kwargs) -> None:
-        nonlocal reported
-        try:
-            call(self, *arguments, **keywords)
-        except Exception:  # noqa: BLE001 - whatever it is, the request goes on
-            if not reported:
-                reported = True
-                _log.exception("A metric could not be recorded (%s); this is said once", call.__name__)
-
-    return guarded
 
 
 class Metrics(Protocol):
@@ -119,18 +98,23 @@ class AuthlyMetrics:
         self._http_overflow = self.label_overflow.labels("authly_http_requests_total")
         # Finding the child of a labelled metric costs more than writing to it; each is looked for once. The keys are
         # what the middleware says, and clients choose methods: a value outside its vocabulary is not kept.
-        self._request_counts: dict[tuple[str, str, int], Callable[[], None]] = {}
-        self._durations: dict[tuple[str, str], Callable[..., None]] = {}
+        self._request_counts: dict[tuple[str, str, int], Write] = {}
+        self._durations: dict[tuple[str, str], tuple[Write, Histogram]] = {}
         self._in_progress = {
-            method: self.http_requests_in_progress.labels(method) for method in (*sorted(METHODS), "other")
+            method: increment(self.http_requests_in_progress.labels(method)) for method in (*sorted(METHODS), OTHER)
         }
+        self._failures: set[str] = set()
 
-    @_recording
+    # What follows fails without failing what it records: with a try in each, because a decorator around them would
+    # cost as much as what they do.
+
     def request_started(self, method: str) -> None:
         """Note that an HTTP request came in."""
-        self._in_progress.get(method, self._in_progress["other"]).inc()
+        try:
+            (self._in_progress.get(method) or self._in_progress[OTHER])(1.0)
+        except Exception:  # noqa: BLE001
+            self._report_failure("request_started")
 
-    @_recording
     def response_started(self, method: str, endpoint: str, status: int) -> None:
         """Count an HTTP request by its status.
 
@@ -139,17 +123,19 @@ class AuthlyMetrics:
             endpoint: the template of the route.
             status: the HTTP status.
         """
-        count = self._request_counts.get((method, endpoint, status))
-        if count is None:
-            known = self._method(method), self._endpoint(endpoint)
-            count = self.http_requests.labels(*known, str(status)).inc
-            if known == (method, endpoint):
-                self._request_counts[method, endpoint, status] = count
-            else:
-                self._http_overflow.inc()
-        count()
+        try:
+            count = self._request_counts.get((method, endpoint, status))
+            if count is None:
+                known = self._method(method), self._endpoint(endpoint)
+                count = increment(self.http_requests.labels(*known, str(status)))
+                if known == (method, endpoint):
+                    self._request_counts[method, endpoint, status] = count
+                else:
+                    self._http_overflow.inc()
+            count(1.0)
+        except Exception:  # noqa: BLE001
+            self._report_failure("response_started")
 
-    @_recording
     def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
         """Record how long an HTTP request took.
 
@@ -159,23 +145,36 @@ class AuthlyMetrics:
             seconds: from its arrival to the last byte of its response.
             trace_id: of the trace that it was part of, which becomes an exemplar; empty if there is none.
         """
-        self._in_progress.get(method, self._in_progress["other"]).dec()
-        observe = self._durations.get((method, endpoint))
-        if observe is None:
-            known = self._method(method), self._endpoint(endpoint)
-            observe = self.http_request_duration.labels(*known).observe
-            if known == (method, endpoint):
-                self._durations[method, endpoint] = observe
-        if trace_id:
-            observe(seconds, exemplar={"trace_id": trace_id})
-        else:
-            observe(seconds)
+        try:
+            (self._in_progress.get(method) or self._in_progress[OTHER])(-1.0)
+            found = self._durations.get((method, endpoint))
+            if found is None:
+                known = self._method(method), self._endpoint(endpoint)
+                child = self.http_request_duration.labels(*known)
+                found = observation(child), child
+                if known == (method, endpoint):
+                    self._durations[method, endpoint] = found
+            observe, child = found
+            if trace_id:
+                child.observe(seconds, exemplar={"trace_id": trace_id})
+            else:
+                observe(seconds)
+        except Exception:  # noqa: BLE001
+            self._report_failure("request_ended")
 
-    @_recording
     def update_application_info(self, environment: str) -> None:
         """Say what is running.
 
         Args:
             environment: the name of the deployment.
         """
-        self.application_info.labels(__version__, platform.python_version(), environment).set(1)
+        try:
+            self.application_info.labels(__version__, platform.python_version(), environment).set(1)
+        except Exception:  # noqa: BLE001
+            self._report_failure("update_application_info")
+
+    def _report_failure(self, call: str) -> None:
+        """Say once for each call that it fails, with the exception that is being handled."""
+        if call not in self._failures:
+            self._failures.add(call)
+            _log.exception("A metric could not be recorded (%s); this is said once", call)

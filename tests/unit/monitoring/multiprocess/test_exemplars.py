@@ -219,6 +219,25 @@ def test_records_of_a_metric_file_that_was_replaced_mean_nothing(start: Callable
     assert shown(text_of(scraper(tmp_path))) == {}
 
 
+def test_exemplars_survive_the_compaction_of_a_metric_file(start: Callable[[], Process], tmp_path: Path) -> None:
+    """Where entries move, an exemplar of old is on nobody's sample, and a new one takes its record."""
+    first = start()
+    first.children["b"].inc(exemplar={"trace_id": "1"})
+    first.children.pop("a")
+    first.counter.remove("a")
+    first.close()
+    before = (tmp_path / "counter_s0.db").read_bytes()
+    second = start()
+    del second.children["a"]
+    second.children["b"].inc()
+    collector = scraper(tmp_path)
+    assert (tmp_path / "counter_s0.db").read_bytes() != before
+    assert set(shown(text_of(collector))) <= {labelled("c_total", of="b")}
+    second.children["b"].inc(exemplar={"trace_id": "2"})
+    assert shown(text_of(collector)) == {labelled("c_total", of="b"): ({"trace_id": "2"}, 1.0)}
+    assert len(records(tmp_path)) == 1
+
+
 def test_the_stock_reader_is_not_disturbed(start: Callable[[], Process], tmp_path: Path) -> None:
     """prometheus-client's own collector reads the directory as it would without the file of the exemplars."""
     process = start()
