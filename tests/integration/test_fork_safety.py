@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from authly.monitoring.multiprocess import lease
-from authly.monitoring.multiprocess.aggregation import Labels
 from authly.monitoring.multiprocess.collector import DirectoryCollector
+from authly.monitoring.multiprocess.families import Labels
 from tests.unit.monitoring.multiprocess.support import Console
 
 FORKS = 1000

@@ -89,8 +89,7 @@ def test_an_exporter_that_cannot_start_is_tried_at_growing_intervals(make_instan
     # Gunicorn puts this into its own environment after its start: it breaks Python, but only that of the exporter.
     instance = make_instance("--env", "PYTHONHOME=/nonexistent", AUTHLY_WORKERS="1").start(exporter=False)
     wait_until(lambda: "starting it again in 1 s" in instance.log())
-    waited = wait_until(lambda: "starting it again in 4 s" in instance.log())
-    assert waited > 2.0
+    wait_until(lambda: "starting it again in 4 s" in instance.log())
     assert instance.log().count("Booting exporter") == 3
     ask_often(instance, 5)
     status, _, body = instance.get("/metrics")

@@ -4,123 +4,22 @@ No files and no clock: only arithmetic. Knows what each type and each gauge mode
 multiprocess collector defines it, and does better where that one is wrong: a gauge that a process never set takes no
 part in ``min`` and ``max``, a removed series is gone, and no family and no sample is ever there twice.
 
-Every distinct key of a kind of file (``counter``, ``gauge_max``, ...) is a *column*, for as long as some file has it.
-A file gives its numbers in the order of the columns, and so all series are added up in one go.
+A file gives its numbers in the order of the columns of its kind (see ``columns``); all series are added up in one go.
 """
 
-import json
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
-from itertools import accumulate, zip_longest
-from operator import itemgetter
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from typing import NamedTuple
 
-from authly.monitoring.multiprocess.exemplars import Exemplar, Record, checksum_of_key
-from authly.monitoring.multiprocess.reader import ABSENT, File, Numbers
+from authly.monitoring.multiprocess.columns import EXEMPLIFIED, Kind, arrange, parse_key, targets_of
+from authly.monitoring.multiprocess.exemplars import Exemplar, Record
+from authly.monitoring.multiprocess.families import Child, Family, Labels
+from authly.monitoring.multiprocess.reader import ABSENT, File
 
-Labels = tuple[tuple[str, str], ...]
 # Numbers that a file's picker puts in front of those that were asked for.
 _FRONT = 2
-# The types whose samples have exemplars, and the end of such a sample's name.
-_EXEMPLIFIED = {"counter": "_total", "histogram": "_bucket"}
-
-
-class Sample(NamedTuple):
-    """One line of an exposition.
-
-    Args:
-        name: the family's name and, for some types, a suffix.
-        labels: names and values, in the order in which they are shown.
-        value: the number.
-    """
-
-    name: str
-    labels: Labels
-    value: float
-
-
-class Child:
-    """The samples of one set of labels, which appear and disappear together.
-
-    Args:
-        labels: what all of them have.
-        names: the name and labels of each sample, in the order in which they are shown.
-    """
-
-    __slots__ = (
-        "changed",
-        "created",
-        "exemplars",
-        "expired",
-        "heads",
-        "labels",
-        "names",
-        "removed",
-        "texts",
-        "values",
-    )
-
-    def __init__(self, labels: Labels, names: Iterable[tuple[str, Labels]] = ()) -> None:
-        self.labels = labels
-        self.names = tuple(names)
-        self.values: Numbers = ()
-        # Seconds since the epoch; 0 where it is not known.
-        self.created = 0.0
-        # When a value was last seen to change, on the clock of the collector.
-        self.changed = 0.0
-        # Whether it was removed everywhere, and whether nobody has updated it for too long.
-        self.removed = False
-        self.expired = False
-        # By the index of their sample.
-        self.exemplars: dict[int, Exemplar] = {}
-        # What an exposition made of the names, and of all of it by format; the latter is emptied when a value changes.
-        self.heads: tuple[str, ...] = ()
-        self.texts: dict[str, str] = {}
-
-    @property
-    def hidden(self) -> bool:
-        """Whether it is left out of the exposition."""
-        return self.removed or self.expired
-
-    def samples(self) -> list[Sample]:
-        """Return the samples."""
-        return [Sample(name, labels, value) for (name, labels), value in zip(self.names, self.values, strict=True)]
-
-
-class Family:
-    """A metric with all its samples.
-
-    Args:
-        name: without the ``_total`` of a counter, as OpenMetrics has it.
-        type: counter, gauge, histogram or summary.
-        help: the help text, not escaped.
-        children: in the order of their labels.
-    """
-
-    __slots__ = ("children", "help", "name", "texts", "type")
-
-    def __init__(self, name: str, type_: str, help_: str, children: Iterable[Child] = ()) -> None:
-        self.name = name
-        self.type = type_
-        self.help = help_
-        self.children = list(children)
-        # What an exposition made of it, by format; emptied when anything in it changes.
-        self.texts: dict[str, str] = {}
-
-    @classmethod
-    def of(cls, name: str, type_: str, help_: str, samples: Iterable[Sample]) -> "Family":
-        """Return a family of given samples."""
-        child = Child((), ())
-        listed = list(samples)
-        child.names = tuple((sample.name, sample.labels) for sample in listed)
-        child.values = tuple(sample.value for sample in listed)
-        return cls(name, type_, help_, [child])
-
-    @property
-    def samples(self) -> list[Sample]:
-        """All samples that are shown."""
-        return [sample for child in self.children if not child.hidden for sample in child.samples()]
 
 
 class Aggregate(NamedTuple):
@@ -136,71 +35,6 @@ class Aggregate(NamedTuple):
     conflicts: int
 
 
-class _Key(NamedTuple):
-    """What a key says; ``labels`` without ``le``, which is a number, or None; ``checksum`` is the key's own."""
-
-    family: str
-    sample: str
-    labels: Labels
-    le: float | None
-    help: str
-    checksum: int
-
-
-class _Kind:
-    """The files of one type and mode, live or not, and the columns of their keys."""
-
-    def __init__(self, type_: str, mode: str) -> None:
-        self.type = type_
-        self.mode = mode
-        self.columns: dict[bytes, int] = {}
-        self.keys: list[_Key] = []
-        # Where values are chosen rather than added, the column of each series.
-        self.series: dict[tuple[str, str, Labels], int] = {}
-        # For each file the column of each of its entries.
-        self.files: dict[File, list[int]] = {}
-        self.families: dict[str, _Family] = {}
-        # Families that new columns made incomplete, and what they were.
-        self.incomplete: dict[str, _Family | None] = {}
-        # The files that counted at the last time, and what was in them.
-        self.present: list[File] = []
-        self.signature: tuple[Numbers, ...] | None = None
-        # Whether series came, went or came back since.
-        self.stamps_changed = False
-        # Where the exemplars of each column are shown; None when that must be found out anew.
-        self.targets: list[_Target | None] | None = None
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether values of different files are simply added."""
-        return self.type != "gauge" or self.mode == "sum"
-
-
-class _Family(NamedTuple):
-    """A family under construction: what it is, and for each child how its values come about."""
-
-    family: Family
-    sources: "list[_Source]"
-
-
-class _Source(NamedTuple):
-    """How the values of a child come about: which totals, for which of its samples, and what is made of them."""
-
-    child: Child
-    columns: tuple[int, ...]
-    samples: tuple[int, ...]
-    take: Callable[[list[float]], Numbers]
-    finish: Callable[[Numbers], Numbers]
-
-
-class _Target(NamedTuple):
-    """A sample that can have an exemplar."""
-
-    family: str
-    child: Child
-    sample: int
-
-
 class Aggregation:
     """Merges files into families, remembering what they had in common with the last time.
 
@@ -212,9 +46,9 @@ class Aggregation:
 
     def __init__(self, ttl: float = 0.0) -> None:
         self._ttl = ttl
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._kinds: dict[tuple[str, str], Kind] = {}
         # Which kind of file a family belongs to: the first that named it.
-        self._owners: dict[str, _Kind] = {}
+        self._owners: dict[str, Kind] = {}
         self._conflicts: dict[File, int] = {}
         # The children that have exemplars, and the names of their families.
         self._exemplified: dict[Child, str] = {}
@@ -225,7 +59,7 @@ class Aggregation:
 
     def add_entries(self, file: File, keys: list[bytes]) -> None:
         """Give each new entry of a file a column, and choose the order in which the file gives its numbers."""
-        kind = self._kinds.setdefault(_kind_of(file), _Kind(*_kind_of(file)))
+        kind = self._kinds.setdefault(_kind_of(file), Kind(*_kind_of(file)))
         columns = kind.files.setdefault(file, [])
         taken = set(columns) - {ABSENT}
         known = kind.columns
@@ -262,17 +96,17 @@ class Aggregation:
             self._choose(kind, other)
             if kind.adds_up and other.numbers:
                 # Read before, perhaps at this very scrape, in the old order.
-                padded = other.numbers + (0.0,) * (_FRONT + len(renumbered) + kept[-1] - len(other.numbers))
+                padded = other.numbers + (0.0,) * (_FRONT + max(kept, default=0) + 1 - len(other.numbers))
                 other.numbers = (*padded[:_FRONT], *(padded[_FRONT + old] for old in kept))
         self._rebuild(kind)
 
-    def _column(self, kind: _Kind, file: File, key: bytes, taken: set[int]) -> int:
+    def _column(self, kind: Kind, file: File, key: bytes, taken: set[int]) -> int:
         """Return a column for a key that has none, or whose column the file has given already.
 
         Returns:
             The column; :data:`ABSENT` for a key that is left out.
         """
-        parsed = _parse_key(key, kind.type)
+        parsed = parse_key(key, kind.type)
         if parsed is None or self._owners.setdefault(parsed.family, kind) is not kind:
             self._conflicts[file] = self._conflicts.get(file, 0) + 1
             return ABSENT
@@ -296,7 +130,7 @@ class Aggregation:
                 kind.incomplete[parsed.family] = kind.families.pop(parsed.family, None)
         return column
 
-    def _choose(self, kind: _Kind, file: File) -> None:
+    def _choose(self, kind: Kind, file: File) -> None:
         columns = kind.files[file]
         if kind.adds_up:
             wanted = [ABSENT] * len(kind.keys)
@@ -317,7 +151,7 @@ class Aggregation:
             files: what a reader found; each of them it has told this aggregation about.
             now: seconds on a clock that never goes back.
         """
-        present: dict[_Kind, list[File]] = {kind: [] for kind in self._kinds.values()}
+        present: dict[Kind, list[File]] = {kind: [] for kind in self._kinds.values()}
         conflicts = 0
         for file in files:
             conflicts += self._conflicts.get(file, 0)
@@ -349,7 +183,7 @@ class Aggregation:
             )
         return Aggregate([family for family in self._all if _is_shown(family)], conflicts)
 
-    def _complete(self, kind: _Kind) -> bool:
+    def _complete(self, kind: Kind) -> bool:
         """Build the families that new columns made incomplete; tell whether there were any."""
         if not kind.incomplete:
             return False
@@ -360,12 +194,12 @@ class Aggregation:
                 columns[key.family].append(column)
         for name, members in columns.items():
             if members:
-                kind.families[name] = _build(kind, name, members, kind.incomplete[name])
+                kind.families[name] = arrange(kind, name, members, kind.incomplete[name])
         kind.incomplete.clear()
         self._order_changed = True
         return True
 
-    def _rebuild(self, kind: _Kind) -> None:
+    def _rebuild(self, kind: Kind) -> None:
         left = {key.family for key in kind.keys}
         for name in kind.families.keys() - left:
             if self._owners.get(name) is kind:
@@ -405,7 +239,7 @@ class Aggregation:
                         child.expired = expired
                         family.texts.clear()
 
-    def _update(self, kind: _Kind, files: list[File], now: float) -> None:
+    def _update(self, kind: Kind, files: list[File], now: float) -> None:
         if kind.stamps_changed:
             self._update_lives(kind, files)
             kind.stamps_changed = False
@@ -436,7 +270,7 @@ class Aggregation:
             if changed:
                 family.texts.clear()
 
-    def _update_all(self, kind: _Kind, files: list[File], now: float) -> None:
+    def _update_all(self, kind: Kind, files: list[File], now: float) -> None:
         """Give each file's gauges to children of its own, told apart by the label ``pid``."""
         found: dict[str, dict[Labels, float]] = {name: {} for name in kind.families}
         for file in files:
@@ -459,7 +293,7 @@ class Aggregation:
                     child.texts.clear()
                 family.children.append(child)
 
-    def _update_lives(self, kind: _Kind, files: list[File]) -> None:
+    def _update_lives(self, kind: Kind, files: list[File]) -> None:
         """Find out when each child came into being, and whether it has been removed everywhere."""
         created = [math.inf] * len(kind.keys)
         alive = [False] * len(kind.keys)
@@ -491,10 +325,10 @@ class Aggregation:
         names = self._exemplified
         self._exemplified = {}
         for kind in self._kinds.values():
-            if not records or kind.type not in _EXEMPLIFIED:
+            if not records or kind.type not in EXEMPLIFIED:
                 continue
             if kind.targets is None:
-                kind.targets = _targets(kind)
+                kind.targets = targets_of(kind)
             for column, exemplar in _latest(kind, records).items():
                 target = kind.targets[column]
                 if target is None:
@@ -516,7 +350,7 @@ class Aggregation:
                     family.texts.clear()
 
 
-def _latest(kind: _Kind, records: Mapping[int, Iterable[Record]]) -> dict[int, Exemplar]:
+def _latest(kind: Kind, records: Mapping[int, Iterable[Record]]) -> dict[int, Exemplar]:
     """Return the most recent exemplar of each column that has one."""
     latest: dict[int, Exemplar] = {}
     type_, keys = kind.type, kind.keys
@@ -540,17 +374,6 @@ def _latest(kind: _Kind, records: Mapping[int, Iterable[Record]]) -> dict[int, E
     return latest
 
 
-def _targets(kind: _Kind) -> list[_Target | None]:
-    """Return for each column the sample whose exemplars it has."""
-    targets: list[_Target | None] = [None] * len(kind.keys)
-    for name, (_, sources) in kind.families.items():
-        for source in sources:
-            for column, sample in zip(source.columns, source.samples, strict=True):
-                if source.child.names[sample][0] == name + _EXEMPLIFIED[kind.type]:
-                    targets[column] = _Target(name, source.child, sample)
-    return targets
-
-
 def _kind_of(file: File) -> tuple[str, str]:
     return file.name.type, file.name.mode.removeprefix("live")
 
@@ -563,7 +386,7 @@ def _is_shown(family: Family) -> bool:
     return any(not child.hidden for child in family.children)
 
 
-def _combine_gauges(kind: _Kind, files: list[File]) -> list[float]:
+def _combine_gauges(kind: Kind, files: list[File]) -> list[float]:
     """Return the value of each column by the kind's mode; :data:`_NOTHING` where the mode leaves none."""
     found: list[float] = [_NOTHING] * len(kind.keys)
     unset: list[float] = [_NOTHING] * len(kind.keys)
@@ -590,101 +413,3 @@ def _combine_gauges(kind: _Kind, files: list[File]) -> list[float]:
         return found
     # Set by nobody at all: as in a single process, it is what it was constructed with.
     return [unset[column] if value is _NOTHING else value for column, value in enumerate(found)]
-
-
-def _build(kind: _Kind, name: str, columns: list[int], former: _Family | None) -> _Family:
-    """Arrange the columns of a family into children; those that were there before stay who they are."""
-    family = Family(name, kind.type, kind.keys[columns[0]].help)
-    children: dict[Labels, dict[tuple[str, float | None], list[int]]] = {}
-    for column in columns:
-        key = kind.keys[column]
-        children.setdefault(key.labels, {}).setdefault((key.sample, key.le), []).append(column)
-    known = {child.labels: child for child in former.family.children} if former else {}
-    sources = [_source(name, labels, children[labels], known.get(labels)) for labels in sorted(children)]
-    # In the mode all, the children are not the columns' but those of each file; see _update_all.
-    family.children = former.family.children if former and kind.mode == "all" else [each.child for each in sources]
-    return _Family(family, sources)
-
-
-def _source(
-    name: str, labels: Labels, samples: dict[tuple[str, float | None], list[int]], known: Child | None
-) -> _Source:
-    bounds = sorted(le for sample, le in samples if le is not None)
-    names: list[tuple[str, Labels]] = []
-    groups: list[list[int]] = []
-    bucket = f"{name}_bucket"
-    for bound in bounds:
-        names.append((bucket, tuple(sorted((*labels, ("le", _bound(bound)))))))
-        groups.append(samples[bucket, bound])
-    if bounds:
-        names.append((f"{name}_count", labels))
-    for sample, le in sorted(samples, key=lambda pair: pair[0]):
-        if le is None:
-            names.append((sample, labels))
-            groups.append(samples[sample, None])
-    columns = tuple(column for group in groups for column in group)
-    sizes = [len(group) for group in groups]
-    # The count, which follows the buckets, has no columns of its own.
-    shown = tuple(number + (0 < len(bounds) <= number) for number, size in enumerate(sizes) for _ in range(size))
-    child = known if known is not None and known.names == tuple(names) else Child(labels, names)
-    steps: list[Callable[[Numbers], Numbers]] = []
-    if any(size > 1 for size in sizes):
-        steps.append(lambda raw: _added(raw, sizes))
-    if bounds:
-        steps.append(lambda raw: _cumulated(raw, len(bounds)))
-    finish: Callable[[Numbers], Numbers]
-    if not steps:
-        finish = tuple
-    elif len(steps) == 1:
-        finish = steps[0]
-    else:
-        finish = lambda raw: steps[1](steps[0](raw))  # noqa: E731
-    take: Callable[[list[float]], Numbers]
-    if len(columns) == 1:
-        (only,) = columns
-        take = lambda totals: (totals[only],)  # noqa: E731
-    else:
-        take = itemgetter(*columns)
-    return _Source(child, columns, shown, take, finish)
-
-
-def _added(raw: Numbers, sizes: list[int]) -> Numbers:
-    """Add up the columns of one sample: several keys that differ in their help text alone."""
-    numbers = iter(raw)
-    return tuple(sum(next(numbers) for _ in range(size)) for size in sizes)
-
-
-def _cumulated(raw: Numbers, buckets: int) -> Numbers:
-    """Return cumulative buckets, the count, and the rest: files hold what each bucket got for itself."""
-    cumulative = tuple(accumulate(raw[:buckets]))
-    return (*cumulative, cumulative[-1], *raw[buckets:])
-
-
-def _bound(bound: float) -> str:
-    """Return a bucket's bound as prometheus-client writes it, which is as Go does."""
-    if math.isinf(bound):
-        return "+Inf" if bound > 0 else "-Inf"
-    text = repr(bound)
-    dot = text.find(".")
-    if bound > 0 and dot > 6:
-        mantissa = f"{text[0]}.{text[1:dot]}{text[dot + 1 :]}".rstrip("0.")
-        return f"{mantissa}e+{dot - 1:02d}"
-    return text
-
-
-def _parse_key(key: bytes, type_: str) -> _Key | None:
-    """Take a key apart; None for one that prometheus-client could not have written."""
-    try:
-        family, sample, labels, help_ = json.loads(key)
-        if not (isinstance(family, str) and isinstance(sample, str) and isinstance(help_, str) and family and sample):
-            return None
-        if not all(isinstance(value, str) for value in labels.values()):
-            return None
-        le = None
-        if type_ == "histogram" and sample == f"{family}_bucket":
-            le = float(labels.pop("le"))
-            if math.isnan(le):
-                return None
-        return _Key(family, sample, tuple(sorted(labels.items())), le, help_, checksum_of_key(key))
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-        return None

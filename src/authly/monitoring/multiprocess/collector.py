@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from authly.monitoring.multiprocess import retention
-from authly.monitoring.multiprocess.aggregation import Aggregation, Family
+from authly.monitoring.multiprocess.aggregation import Aggregation
 from authly.monitoring.multiprocess.exemplars import ExemplarReader
+from authly.monitoring.multiprocess.families import Family
 from authly.monitoring.multiprocess.reader import Reader, Reading
 
 

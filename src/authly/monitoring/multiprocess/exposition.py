@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from authly.monitoring.multiprocess.aggregation import Child, Family, Labels
+from authly.monitoring.multiprocess.families import Child, Family, Labels
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -91,6 +91,9 @@ def _child(family: Family, child: Child, style: str) -> str:
     if style == "openmetrics":
         for index, (labels, value, timestamp) in child.exemplars.items():
             lines[index] = f"{lines[index][:-1]} # {_labels(labels)} {number(value)} {number(timestamp)}\n"
+        if child.below_zero:
+            # OpenMetrics: a sum that may fall is no sum.
+            lines = [line for line, (name, _) in zip(lines, child.names, strict=True) if not name.endswith("_sum")]
     if style == "openmetrics" and child.created and family.type in _SUFFIXES:
         lines.append(f"{metric_name(family.name)}_created{_labels(child.labels)} {number(child.created)}\n")
     return "".join(lines)

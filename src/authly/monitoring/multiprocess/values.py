@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import prometheus_client.metrics
+import prometheus_client.registry
 import prometheus_client.values
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.samples import Exemplar
@@ -136,12 +138,9 @@ class Store:
         self._dropped: dict[str, StoredValue] = {}
         # For each kind of file the keys that may be dropped from it before it is opened.
         self._expired: dict[str, frozenset[bytes]] = {}
-        # No thread is inside the lock at the moment of a fork, so that it is free, and nothing half done, in the child.
-        os.register_at_fork(
-            before=self.lock.acquire,
-            after_in_parent=self.lock.release,
-            after_in_child=self._after_fork_in_child,
-        )
+        # How many values of this process there are for each key; a series goes with the last.
+        self._references: dict[tuple[str, bytes], int] = {}
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
 
     @property
     def slot(self) -> int | None:
@@ -149,8 +148,10 @@ class Store:
         return self._lease.slot if self._lease else None
 
     def _after_fork_in_child(self) -> None:
+        # Another thread of the parent may have held it, and what it was doing does not matter here. Not taken before
+        # the fork instead: threads would wait for it with locks of their metrics in their hands, for the child to find.
+        _renew(self.lock)
         self.close()
-        self.lock.release()
 
     def close(self) -> None:
         """Let go of slot and files; each value finds its place again at its next use.
@@ -206,8 +207,17 @@ class Store:
         """Note that a value has found its cell."""
         self._homeless.discard(value)
 
-    def remove(self, prefix: str, key: bytes) -> None:
-        """Take a series that this process has written out of the exposition."""
+    def refer(self, prefix: str, key: bytes) -> None:
+        """Note that there is one more value for a key."""
+        self._references[prefix, key] = self._references.get((prefix, key), 0) + 1
+
+    def release(self, prefix: str, key: bytes) -> None:
+        """Note that there is one value less for a key; with the last, its series leaves the exposition."""
+        left = self._references.get((prefix, key), 1) - 1
+        if left:
+            self._references[prefix, key] = left
+            return
+        self._references.pop((prefix, key), None)
         file = self._files.get(prefix)
         if file is not None:
             file.remove(key)
@@ -325,6 +335,7 @@ class StoredValue:
         self._counts: Counts
         self._index = 0
         with self._lock:
+            store.refer(self._prefix, self._key)
             self._place()
 
     def __del__(self) -> None:
@@ -332,7 +343,7 @@ class StoredValue:
         # everything is let go of, and nothing is removed.
         if not sys.is_finalizing():
             with self._lock:
-                self._store.remove(self._prefix, self._key)
+                self._store.release(self._prefix, self._key)
 
     def _place(self) -> None:
         """Find the cell of this value, or let memory stand in for it."""
@@ -446,6 +457,33 @@ def value_class(store: Store) -> Callable[..., StoredValue]:
     return value
 
 
+def _renew(lock: Any) -> None:
+    """Make a lock free in a forked child, whoever held it in the parent, as the standard library does with its own."""
+    lock._at_fork_reinit()
+
+
+def _renew_locks_after_fork() -> None:
+    """Let a forked child find every lock of prometheus-client's free.
+
+    A metric holds its lock while it makes a new child, and a thread may be doing that at the moment of a fork. See
+    docs/decisions/0010.
+    """
+    locks: weakref.WeakSet[Any] = weakref.WeakSet([prometheus_client.REGISTRY._lock])
+
+    def lock() -> Any:
+        made = threading.Lock()
+        locks.add(made)
+        return made
+
+    def renew() -> None:
+        for each in list(locks):
+            _renew(each)
+
+    prometheus_client.metrics.Lock = lock  # type: ignore[assignment, attr-defined]
+    prometheus_client.registry.Lock = lock  # type: ignore[assignment, attr-defined]
+    os.register_at_fork(after_in_child=renew)
+
+
 _decided = False
 _store: Store | None = None
 
@@ -472,6 +510,7 @@ def install(directory: Path | None, max_bytes: int = 0) -> Store | None:
         else:
             _store = Store(directory, max_bytes)
             prometheus_client.values.ValueClass = value_class(_store)
+            _renew_locks_after_fork()
             # Said of prometheus-client's own value class; this one can.
             warnings.filterwarnings("ignore", message="(Removal of|Clearing) labels has not been implemented")
     return _store

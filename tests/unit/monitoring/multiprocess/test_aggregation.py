@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authly.monitoring.multiprocess import file_format
-from authly.monitoring.multiprocess.aggregation import Aggregate, Sample
+from authly.monitoring.multiprocess.aggregation import Aggregate
+from authly.monitoring.multiprocess.families import Sample
 from tests.unit.monitoring.multiprocess.support import Entry, File, aggregate, key
 
 NUMBERS = st.integers(-1000, 1000).map(float)
@@ -262,9 +263,9 @@ JSON = st.recursive(
 )
 def test_any_json_is_a_key_or_a_conflict(texts: list[str], type_: str) -> None:
     """Keys of any content raise nothing, and good entries are counted beside them."""
-    good = file("counter", "s0", (key("good one", "good_total"), 1.0, 0.0))
+    good = file("counter", "s0", (key("good one", "good one_total"), 1.0, 0.0))
     result = aggregate([good, file(type_, "s1", *((text, 5.0, 1.0) for text in texts))])
-    assert ("good_total", {}, 1.0) in samples(result)
+    assert ("good one_total", {}, 1.0) in samples(result)
     assert 0 <= result.conflicts <= len(texts)
 
 

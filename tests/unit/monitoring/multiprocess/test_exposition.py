@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from authly.monitoring.multiprocess.aggregation import Family, Labels, Sample
 from authly.monitoring.multiprocess.exposition import metric_name, number, render
+from authly.monitoring.multiprocess.families import Family, Labels, Sample
 
 parse_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics_parser.text_string_to_metric_families
 

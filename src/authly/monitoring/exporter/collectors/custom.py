@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
-from authly.monitoring.multiprocess.aggregation import Child, Family, Labels, Sample
+from authly.monitoring.multiprocess.families import Child, Family, Labels, Sample
 
 DURATION = "authly_exporter_collector_duration_seconds"
 SUCCESS = "authly_exporter_collector_success"

@@ -5,8 +5,8 @@ import platform
 from pathlib import Path
 
 from authly import __version__
-from authly.monitoring.multiprocess.aggregation import Family, Sample
 from authly.monitoring.multiprocess.collector import Collection
+from authly.monitoring.multiprocess.families import Family, Sample
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
 
 OUTCOMES = ("success", "directory_error", "rate_limited")

@@ -1,0 +1,114 @@
+"""What an exposition is made of: families, their children, samples.
+
+Owns what is remembered of each between two scrapes, so that what did not change is not made again.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from authly.monitoring.multiprocess.exemplars import Exemplar
+from authly.monitoring.multiprocess.reader import Numbers
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Sample(NamedTuple):
+    """One line of an exposition.
+
+    Args:
+        name: the family's name and, for some types, a suffix.
+        labels: names and values, in the order in which they are shown.
+        value: the number.
+    """
+
+    name: str
+    labels: Labels
+    value: float
+
+
+class Child:
+    """The samples of one set of labels, which appear and disappear together.
+
+    Args:
+        labels: what all of them have.
+        names: the name and labels of each sample, in the order in which they are shown.
+    """
+
+    __slots__ = (
+        "below_zero",
+        "changed",
+        "created",
+        "exemplars",
+        "expired",
+        "heads",
+        "labels",
+        "names",
+        "partial",
+        "removed",
+        "texts",
+        "values",
+    )
+
+    def __init__(self, labels: Labels, names: Iterable[tuple[str, Labels]] = ()) -> None:
+        self.labels = labels
+        self.names = tuple(names)
+        self.values: Numbers = ()
+        # Seconds since the epoch; 0 where it is not known.
+        self.created = 0.0
+        # When a value was last seen to change, on the clock of the collector.
+        self.changed = 0.0
+        # Whether it was removed everywhere, and whether nobody has updated it for too long.
+        self.removed = False
+        # Whether it is a histogram of which not all is known, and whether one that may observe negative amounts.
+        self.partial = False
+        self.below_zero = False
+        self.expired = False
+        # By the index of their sample.
+        self.exemplars: dict[int, Exemplar] = {}
+        # What an exposition made of the names, and of all of it by format; the latter is emptied when a value changes.
+        self.heads: tuple[str, ...] = ()
+        self.texts: dict[str, str] = {}
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is left out of the exposition."""
+        return self.removed or self.expired or self.partial
+
+    def samples(self) -> list[Sample]:
+        """Return the samples."""
+        return [Sample(name, labels, value) for (name, labels), value in zip(self.names, self.values, strict=True)]
+
+
+class Family:
+    """A metric with all its samples.
+
+    Args:
+        name: without the ``_total`` of a counter, as OpenMetrics has it.
+        type: counter, gauge, histogram or summary.
+        help: the help text, not escaped.
+        children: in the order of their labels.
+    """
+
+    __slots__ = ("children", "help", "name", "texts", "type")
+
+    def __init__(self, name: str, type_: str, help_: str, children: Iterable[Child] = ()) -> None:
+        self.name = name
+        self.type = type_
+        self.help = help_
+        self.children = list(children)
+        # What an exposition made of it, by format; emptied when anything in it changes.
+        self.texts: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, name: str, type_: str, help_: str, samples: Iterable[Sample]) -> "Family":
+        """Return a family of given samples."""
+        child = Child((), ())
+        listed = list(samples)
+        child.names = tuple((sample.name, sample.labels) for sample in listed)
+        child.values = tuple(sample.value for sample in listed)
+        return cls(name, type_, help_, [child])
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All samples that are shown."""
+        return [sample for child in self.children if not child.hidden for sample in child.samples()]
