@@ -100,7 +100,8 @@ def test_prometheus_counts_what_was_asked(instance: Instance, prometheus: Promet
             wait_until(lambda: len(instance.workers()) == 3)
     wait_until(lambda: prometheus.value("sum(authly_http_requests_total)") == made)
     assert prometheus.value('sum(authly_http_requests_total{status_code="404"})') == 60
-    assert prometheus.value("sum(authly_http_request_duration_seconds_count)") == made
+    # The worker was killed when its client had the answer; whether it had noted the duration by then is open.
+    assert prometheus.value("sum(authly_http_request_duration_seconds_count)") in {made - 1, made}
     assert prometheus.value("sum(authly_http_requests_in_progress)") == 0
     assert prometheus.value("min_over_time(up[1m])") == 1
     (target,) = prometheus.targets()

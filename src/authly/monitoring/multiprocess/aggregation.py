@@ -16,7 +16,7 @@ from typing import NamedTuple
 from authly.monitoring.multiprocess.columns import EXEMPLIFIED, Kind, arrange, parse_key, targets_of
 from authly.monitoring.multiprocess.exemplars import Exemplar, Record
 from authly.monitoring.multiprocess.families import Child, Family, Labels
-from authly.monitoring.multiprocess.reader import ABSENT, File
+from authly.monitoring.multiprocess.reader import ABSENT, File, Numbers
 
 # Numbers that a file's picker puts in front of those that were asked for.
 _FRONT = 2
@@ -246,7 +246,10 @@ class Aggregation:
         if kind.adds_up:
             # Summed anew, never adjusted by differences: those would add up their errors from scrape to scrape.
             rows = [file.numbers for file in files if file.numbers]
-            totals = list(map(sum, zip_longest(*rows, fillvalue=0.0)))[_FRONT:]
+            # Files that have not been read since a column was added are shorter.
+            alike = len({len(row) for row in rows}) == 1
+            each: Iterable[Numbers] = zip(*rows, strict=True) if alike else zip_longest(*rows, fillvalue=0.0)
+            totals: list[float] = list(map(sum, each))[_FRONT:]
             totals += [0.0] * (len(kind.keys) - len(totals))
         elif kind.mode == "all":
             self._update_all(kind, files, now)

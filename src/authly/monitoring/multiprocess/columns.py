@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from itertools import accumulate
 from operator import itemgetter
+from sys import intern
 from typing import NamedTuple
 
 from authly.monitoring.multiprocess.exemplars import checksum_of_key
@@ -190,7 +191,9 @@ def parse_key(key: bytes, type_: str) -> Key | None:
             le = float(labels.pop("le"))
             if math.isnan(le):
                 return None
-        return Key(family, sample, tuple(sorted(labels.items())), le, help_, checksum_of_key(key))
+        # The same few strings again and again: each once in memory.
+        pairs = tuple((intern(name), intern(value)) for name, value in sorted(labels.items()))
+        return Key(intern(family), intern(sample), pairs, le, intern(help_), checksum_of_key(key))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
 
