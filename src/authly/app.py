@@ -39,7 +39,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     logging.configure(settings.log_level, settings.log_format)
     # Under Gunicorn the master has started the embedded server by now, and the settings say where it is.
-    database_url = settings.database_url or EmbeddedPostgres(settings.state_path).start()
+    embedded_postgres = EmbeddedPostgres(settings.state_path)
+    database_url = settings.database_url or embedded_postgres.start()
     resources = ResourceManager(database_url, settings.database_pool_size)
     metrics: Metrics = NullMetrics()
 
@@ -63,6 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    # This process is the server's user for as long as it has an application.
+    app.state.embedded_postgres = embedded_postgres
     app.include_router(health_router(resources.check))
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)

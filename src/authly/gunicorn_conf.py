@@ -3,6 +3,7 @@
 ``gunicorn.conf.py`` at the top of the repository is this file. Gunicorn evaluates it again at each SIGHUP.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -52,7 +53,10 @@ control_socket_disable = len(os.fsencode(control_socket)) > 107
 
 
 def on_starting(server: Any) -> None:
-    """Prepare the metrics directory and the database."""
+    """Prepare the state directory, the metrics directory and the database."""
+    # For the control socket at least; where it cannot be made, Gunicorn says so and goes without.
+    with contextlib.suppress(OSError):
+        settings.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
     monitoring.on_starting(server)
     _start_database(server)
 
