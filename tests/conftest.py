@@ -1,11 +1,16 @@
 """Fixtures of every test."""
 
 import os
+import resource
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.postgres", "tests.instance"]
+
+# Some tests open many connections, and hold both ends of them; the usual limit of 1024 files is a soft one.
+_, _MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
 
 settings.register_profile("authly", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("authly")

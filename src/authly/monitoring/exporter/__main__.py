@@ -7,6 +7,7 @@ the backlog, and it ends when the pipe from its parent does.
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -52,6 +53,13 @@ def arguments(
     ], [*fds, watch_fd]
 
 
+def _allow_many_files() -> None:
+    """Raise the limit of open files to what is allowed: each worker has half a dozen, and they stay open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main(argv: Sequence[str]) -> int:
     """Serve until told to end or until the parent is gone."""
     options = dict(argument.removeprefix("--").split("=", 1) for argument in argv)
@@ -59,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     configuration = Configuration(**record)._replace(
         directory=Path(record["directory"]) if record["directory"] else None, collectors=tuple(record["collectors"])
     )
+    _allow_many_files()
     listeners = [socket.socket(fileno=int(fd)) for fd in options["listen-fds"].split(",") if fd]
     application = Application(configuration, time.monotonic, Log(configuration.log_format).warn)
     # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.

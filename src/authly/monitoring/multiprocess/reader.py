@@ -150,6 +150,11 @@ class Reader:
         for path in list(self._files):
             self._forget(path)
 
+    def __del__(self) -> None:
+        # Descriptors are mere numbers: nobody else closes those of a reader that was dropped.
+        for file in self._files.values():
+            os.close(file.fd)
+
     def _forget(self, path: str) -> None:
         file = self._files.pop(path, None)
         if file is not None:
