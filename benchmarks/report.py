@@ -37,7 +37,7 @@ def environment() -> dict[str, Any]:
     return {
         "processors": len(os.sched_getaffinity(0)),
         "architecture": platform.machine(),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "packages": {package: _version(package) for package in _PACKAGES},
     }
