@@ -7,8 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -19,16 +18,7 @@ from psycopg import sql
 
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.postgres_keeper import KEEPER, is_locked
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> float:
-    """Wait for a condition and return how long it took; fail when it does not come true."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > seconds:
-            pytest.fail(f"not true after {seconds} s: {condition}")
-        time.sleep(0.01)
-    return time.monotonic() - began
+from tests.processes import children, process_state, wait_until
 
 
 def postmaster_pid(state: Path) -> int:
@@ -54,17 +44,18 @@ def has_keeper(state: Path) -> bool:
         os.close(descriptor)
 
 
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def freeze(postmaster: int) -> list[int]:
+    """Stop a server and everything it started; return the process ids, for whoever wakes it again.
 
-
-def kill(pid: int) -> None:
-    """End a process that this test started, at once."""
-    os.kill(pid, signal.SIGKILL)
+    The postmaster first, and not by what the server says of itself: a connection that is just being opened has a
+    process before it is listed anywhere, and would go on to answer.
+    """
+    os.kill(postmaster, signal.SIGSTOP)
+    wait_until(lambda: process_state(postmaster) == "T")
+    frozen = [postmaster, *children(postmaster)]
+    for pid in frozen[1:]:
+        os.kill(pid, signal.SIGSTOP)
+    return frozen
 
 
 def with_database(url: str, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from authly.monitoring.exporter.collectors.custom import DURATION, SUCCESS
 from tests.instance import Instance, Series, parse, total
-from tests.postgres import is_alive, kill, wait_until
+from tests.processes import is_alive, kill, wait_until
 
 MakeInstance = Callable[..., Instance]
 

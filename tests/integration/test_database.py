@@ -19,7 +19,8 @@ from authly.core.database import connect, create_pool, explain
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.migrations import Migration, MigrationError, installation_id, migrate, pending, read_migrations
 from authly.core.resource_manager import Readiness, ResourceManager
-from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until, with_database
+from tests.postgres import freeze, has_keeper, keeper_pid, postmaster_pid, with_database
+from tests.processes import is_alive, kill, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -240,12 +241,8 @@ async def test_manager_stops_though_the_server_hangs(own_server: tuple[Path, str
     manager = ResourceManager(url, 4)
     await manager.start()
     await becomes_ready(manager)
-    with psycopg.connect(url) as connection:
-        rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'authly'")
-        frozen = [postmaster_pid(state), *(row[0] for row in rows)]
+    frozen = freeze(postmaster_pid(state))
     try:
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
         for _ in range(2):
             began = time.monotonic()
             seen = await manager.check()

@@ -12,7 +12,8 @@ import pytest
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.migrations import read_migrations
 from tests.instance import Instance
-from tests.postgres import has_keeper, is_alive, kill, wait_until
+from tests.postgres import has_keeper
+from tests.processes import is_alive, kill, wait_until
 
 MakeInstance = Callable[..., Instance]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.instance import REPOSITORY, Instance, Series, parse, total
-from tests.postgres import kill, wait_until
+from tests.processes import kill, wait_until
 from tests.requirements import require
 
 MakeInstance = Callable[..., Instance]

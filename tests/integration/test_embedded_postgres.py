@@ -16,7 +16,8 @@ import pytest
 
 from authly.core import embedded_postgres
 from authly.core.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until
+from tests.postgres import has_keeper, keeper_pid, postmaster_pid
+from tests.processes import is_alive, kill, wait_until
 
 USER = """
 import sys

@@ -11,7 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from tests.instance import Instance
-from tests.postgres import is_alive, wait_until
+from tests.processes import is_alive, wait_until
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 PAGE = "/openapi.json"

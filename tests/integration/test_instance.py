@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.instance import Instance, Series, children, get, parse, total
-from tests.postgres import has_keeper, is_alive, keeper_pid, kill, postmaster_pid, wait_until
+from tests.instance import Instance, Series, get, parse, total
+from tests.postgres import has_keeper, keeper_pid, postmaster_pid
+from tests.processes import children, is_alive, kill, wait_until
 
 MakeInstance = Callable[..., Instance]
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.instance import REPOSITORY, Instance, free_port, get, parse, total
-from tests.postgres import kill, wait_until
+from tests.processes import kill, wait_until
 from tests.requirements import require
 
 CONFIGURATION = REPOSITORY / "docker-compose/prometheus/prometheus.yml"

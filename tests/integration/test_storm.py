@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.instance import Instance, Series, children, parse, total
-from tests.postgres import is_alive, wait_until
+from tests.instance import Instance, Series, parse, total
+from tests.processes import children, is_alive, wait_until
 
 KILLS = 100
 CLIENTS = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from authly.monitoring.multiprocess.collector import DirectoryCollector
-from tests.postgres import wait_until
+from tests.processes import wait_until
 from tests.unit.monitoring.multiprocess.support import Console, ConsoleError
 
 PRELUDE = """
