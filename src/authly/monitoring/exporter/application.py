@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 from authly.monitoring.exporter import negotiation, status
 from authly.monitoring.exporter.collectors.custom import CustomCollectors
+from authly.monitoring.exporter.collectors.gunicorn import GunicornCollector
 from authly.monitoring.exporter.collectors.own import OwnCollector
 from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.exporter.rate_limit import RateLimit
 from authly.monitoring.multiprocess import exposition
 from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
+from authly.monitoring.multiprocess.families import Family
 
 # Set by a worker that passes on a question: whom to hold to the rate limit. Believed on the Unix socket alone.
 CLIENT_HEADER = "x-authly-client"
@@ -68,6 +70,7 @@ class Application:
         self._rate_limit = RateLimit(configuration.rate_limit, monotonic)
         self._own = OwnCollector()
         self._custom = CustomCollectors(configuration.collectors, monotonic, report)
+        self._gunicorn = GunicornCollector(configuration.directory) if configuration.directory is not None else None
         self._problem = configuration.problem
         self._directory = (
             DirectoryCollector(configuration.directory, monotonic, configuration.series_ttl)
@@ -115,11 +118,12 @@ class Application:
         """Collect everything and return it as one exposition."""
         collection = self._collect(exemplars=openmetrics)
         own = self._own.collect(collection, self._configuration.directory)
+        gunicorn = self._collect_gunicorn()
         custom = self._custom.collect()
         started = self._clock()
         # A name stands once: the exporter's own metrics win over what a worker may have written under their names, and
         # the workers' over those of a custom collector.
-        families = exposition.distinct([*own, *(collection.families if collection else ()), *custom])
+        families = exposition.distinct([*own, *gunicorn, *(collection.families if collection else ()), *custom])
         body = exposition.render(families, openmetrics=openmetrics)
         self._own.observe_phase("render", self._clock() - started)
         self._own.count_scrape("success" if collection else "directory_error")
@@ -140,6 +144,12 @@ class Application:
         self._own.observe_phase("read", collection.read_seconds)
         self._own.observe_phase("aggregate", collection.aggregate_seconds)
         return collection
+
+    def _collect_gunicorn(self) -> list[Family]:
+        try:
+            return self._gunicorn.collect() if self._gunicorn is not None else []
+        except OSError:
+            return []  # the directory cannot be read, and that has been said
 
     def _set_problem(self, problem: str) -> None:
         """Report a problem once when it comes and once when it goes, not at every scrape."""

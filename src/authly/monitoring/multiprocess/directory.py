@@ -207,7 +207,8 @@ def clear(directory: Path) -> list[str]:
         parsed = file_format.parse_name(name)
         if parsed is not None:
             slot = parsed.slot
-            is_ours = slot is not None or parsed.writer.isdecimal()
+            # A process id, or the slot of a Gunicorn master.
+            is_ours = slot is not None or parsed.writer.removeprefix(lease.MASTER).isdecimal()
         else:
             slot = exemplars.parse_name(name)
             is_ours = slot is not None

@@ -117,6 +117,11 @@ def header(used: int) -> bytes:
     return INT32.pack(used) + bytes(HEADER_SIZE - INT32.size)
 
 
+def value(data: bytes, position: int) -> float:
+    """Return the value at an offset."""
+    return float(_TWO_DOUBLES.unpack_from(data, position)[0])
+
+
 def timestamp(data: bytes, value: int) -> float:
     """Return the timestamp of the entry whose value is at an offset."""
     return float(_TWO_DOUBLES.unpack_from(data, value)[1])

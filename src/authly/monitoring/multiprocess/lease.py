@@ -12,12 +12,15 @@ from pathlib import Path
 
 from authly.monitoring.multiprocess import ofd_lock
 
-_LOCK_FILE = re.compile(r"s(0|[1-9][0-9]*)\.lock")
+# The letters of lock files: slots of processes that write metrics, and of Gunicorn masters.
+WRITER = "s"
+MASTER = "m"
+_LOCK_FILE = re.compile(r"([ms])(0|[1-9][0-9]*)\.lock")
 
 
-def lock_path(directory: Path, slot: int) -> Path:
+def lock_path(directory: Path, slot: int, letter: str = WRITER) -> Path:
     """Return the path of a slot's lock file."""
-    return directory / f"s{slot}.lock"
+    return directory / f"{letter}{slot}.lock"
 
 
 class Lease:
@@ -35,15 +38,19 @@ class Lease:
         self.fd = fd
 
     @classmethod
-    def acquire(cls, directory: Path) -> "Lease":
+    def acquire(cls, directory: Path, letter: str = WRITER) -> "Lease":
         """Lease the lowest free slot of a directory.
+
+        Args:
+            directory: where the lock files are.
+            letter: :data:`WRITER` or :data:`MASTER`; either has slots of its own.
 
         Raises:
             OSError: a lock file can be neither opened nor created (full or read-only disk, no permission, no
                 descriptors left).
         """
         for slot in itertools.count():
-            fd = ofd_lock.open_lock_file(lock_path(directory, slot))
+            fd = ofd_lock.open_lock_file(lock_path(directory, slot, letter))
             try:
                 if ofd_lock.try_lock(fd):
                     # The pid is there for people and messages; no decision rests on it. A full disk may refuse it.
@@ -66,10 +73,10 @@ class Lease:
         os.close(self.fd)
 
 
-def is_held(directory: Path, slot: int) -> bool:
+def is_held(directory: Path, slot: int, letter: str = WRITER) -> bool:
     """Tell whether a process holds a slot, without disturbing one that is about to lease it."""
     try:
-        fd = os.open(lock_path(directory, slot), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(lock_path(directory, slot, letter), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
@@ -86,8 +93,8 @@ def holder_pid(directory: Path, slot: int) -> int | None:
         return None
 
 
-def held_slots(directory: Path) -> list[int]:
+def held_slots(directory: Path, letter: str = WRITER) -> list[int]:
     """Return the slots that processes hold at this moment, in order."""
     matches = (_LOCK_FILE.fullmatch(name) for name in os.listdir(directory))
-    slots = sorted(int(match[1]) for match in matches if match)
-    return [slot for slot in slots if is_held(directory, slot)]
+    slots = sorted(int(match[2]) for match in matches if match and match[1] == letter)
+    return [slot for slot in slots if is_held(directory, slot, letter)]

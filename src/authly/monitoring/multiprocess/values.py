@@ -249,6 +249,11 @@ class Store:
         if self._max_bytes and taken + more > self._max_bytes:
             raise BudgetExceededError(errno.EDQUOT, f"{taken} of {self._max_bytes} bytes are taken")
 
+    def take_slot(self) -> None:
+        """Lease a slot now rather than at the first write; what stands against it is met again then."""
+        with self.lock, contextlib.suppress(OSError):
+            self._leased()
+
     def _leased(self) -> Lease:
         if self._lease is None:
             self._lease = Lease.acquire(self.directory)

@@ -1,42 +1,23 @@
-"""The Gunicorn hooks: the directory before the workers, an exporter beside them, a slot in each of them.
+"""What ``gunicorn.conf.py`` calls, and the life of the exporter's process."""
 
-Works for any Gunicorn application; ``gunicorn.conf.py`` needs one object and a line for each hook::
-
-    from pathlib import Path
-    from authly.monitoring.gunicorn import Configuration, monitoring
-
-    _monitoring = monitoring(Configuration(Path("/run/app/metrics")), "127.0.0.1:9464")
-
-    def on_starting(server):
-        _monitoring.on_starting(server)
-
-and likewise ``when_ready``, ``post_fork``, ``pre_exec`` and ``on_exit``.
-
-Hooks run in the master, whose end is the end of everything: they start no threads, wait for nothing, and what can
-fail in them fails with a line in the log.
-"""
-
-import contextlib
-import ctypes
 import errno
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from authly.monitoring.exporter import __main__ as exporter
 from authly.monitoring.exporter.application import Configuration, sentence
 from authly.monitoring.exporter.sockets import bind_tcp, bind_unix
+from authly.monitoring.gunicorn.arbiter import at_each_turn
+from authly.monitoring.gunicorn.parent import end_with_parent
+from authly.monitoring.gunicorn.recorder import Recorder
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess.directory import DirectoryInUseError, DirectoryUnusableError, InstanceLock
-
-__all__ = ["Configuration", "Hooks", "Monitoring", "NullMonitoring", "StartRefusedError", "at_each_turn", "monitoring"]
 
 DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 # Tells a re-executed master (SIGUSR2) which descriptors it was handed.
@@ -45,7 +26,6 @@ _RETRY_BIND_SECONDS: Final = 5.0
 _MAX_DELAY: Final = 60.0
 _SOON: Final = 5.0
 _STOP_SECONDS: Final = exporter.GRACE_SECONDS + 1.0
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class StartRefusedError(RuntimeError):
@@ -111,6 +91,7 @@ class Monitoring:
         self._directory: Path | None = None
         self._problem = ""
         self._lock: InstanceLock | None = None
+        self._recorder: Recorder | None = None
         self._tcp: socket.socket | None = None
         self._unix: socket.socket | None = None
         self._pipe: tuple[int, int] | None = None
@@ -163,6 +144,9 @@ class Monitoring:
         self._open_tcp(server)
         self._supervise(server)
         at_each_turn(server, lambda: self._supervise(server))
+        if self._directory is not None:
+            self._recorder = Recorder(self._directory)
+            self._recorder.watch(server)
 
     def post_fork(self, server: Any, worker: Any) -> None:
         """Close the master's ends of things, and give the worker its place in the directory."""
@@ -172,11 +156,16 @@ class Monitoring:
             for fd in self._pipe:
                 os.close(fd)
             self._pipe = None
+        if self._recorder is not None:
+            self._recorder.enter_worker(worker)
         end_with_parent(worker.ppid)
         # Not at the top: the import costs 14 MB, which the master and the exporter can do without.
         from authly.monitoring.multiprocess import values
 
-        values.install(self._directory, self._max_bytes)
+        store = values.install(self._directory, self._max_bytes)
+        if store is not None:
+            # Even a worker that measures nothing is known by its slot.
+            store.take_slot()
 
     def pre_exec(self, server: Any) -> None:
         """Hand the lock and the listening sockets down to the next master; runs in a child about to become it."""
@@ -313,40 +302,3 @@ def monitoring(configuration: Configuration, bind: str, max_bytes: int = 0) -> M
     if _monitoring is None:
         _monitoring = Monitoring(configuration, bind, max_bytes)
     return _monitoring
-
-
-def end_with_parent(parent: int) -> None:
-    """Let this process be told to end (SIGTERM) when its parent dies, however that dies.
-
-    Args:
-        parent: the process id of the parent.
-
-    Raises:
-        SystemExit: it died before the kernel was asked.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() != parent:
-        raise SystemExit(0)
-
-
-def at_each_turn(server: Any, call: Callable[[], None]) -> None:
-    """Let the arbiter call something at each turn of its loop, and before it reaps.
-
-    The loop turns at least once a second, and as soon as a child ends: a supervisor without a thread, a timer or a
-    process of its own. Only this one object changes.
-
-    Args:
-        server: the arbiter.
-        call: must be quick, and must not raise.
-    """
-    for name in ("manage_workers", "reap_workers"):
-        setattr(server, name, _preceded(getattr(server, name), call))
-
-
-def _preceded(method: Callable[[], None], first: Callable[[], None]) -> Callable[[], None]:
-    def both() -> None:
-        first()
-        method()
-
-    return both
