@@ -1,0 +1,131 @@
+"""The metrics of HTTP requests: what the middlewares tell, recorded with prometheus-client.
+
+Any application may construct them; Authly's own are the same ones under its name.
+"""
+
+import logging
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, OTHER, UNMATCHED, Vocabulary
+from authly.monitoring.multiprocess.bound import Write, increment, observation
+
+# 0.25 s and 1 s are edges in any resolution, because the service level objectives count on them.
+REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_log = logging.getLogger(__name__)
+
+
+class RequestMetrics:
+    """Counts and times HTTP requests: ``http_requests_total`` and its kin.
+
+    Args:
+        namespace: what their names begin with; empty for nothing.
+        registry: where the metrics are registered.
+    """
+
+    def __init__(self, namespace: str = "", registry: CollectorRegistry = REGISTRY) -> None:
+        self.label_overflow = Counter(
+            "metrics_label_overflow_total",
+            "Label values that were outside their vocabulary and became other.",
+            ["metric"],
+            namespace=namespace,
+            registry=registry,
+        )
+        self.http_requests = Counter(
+            "http_requests_total",
+            "HTTP requests, counted when their status is known.",
+            ["method", "endpoint", "status_code"],
+            namespace=namespace,
+            registry=registry,
+        )
+        self.http_request_duration = Histogram(
+            "http_request_duration_seconds",
+            "Time from the arrival of an HTTP request to the last byte of its response.",
+            ["method", "endpoint"],
+            buckets=REQUEST_BUCKETS,
+            namespace=namespace,
+            registry=registry,
+        )
+        self.http_requests_in_progress = Gauge(
+            "http_requests_in_progress",
+            "HTTP requests that are being answered at this moment.",
+            ["method"],
+            multiprocess_mode="livesum",
+            namespace=namespace,
+            registry=registry,
+        )
+        self._method = Vocabulary(METHODS)
+        self._endpoint = Vocabulary(frozenset({UNMATCHED}), MAX_ENDPOINTS)
+        self._http_overflow = self.label_overflow.labels(f"{namespace}_http_requests_total".lstrip("_"))
+        # Finding the child of a labelled metric costs more than writing to it; each is looked for once. The keys are
+        # what the middleware says, and clients choose methods: a value outside its vocabulary is not kept.
+        self._request_counts: dict[tuple[str, str, int], Write] = {}
+        self._durations: dict[tuple[str, str], tuple[Write, Histogram]] = {}
+        self._in_progress = {
+            method: increment(self.http_requests_in_progress.labels(method)) for method in (*sorted(METHODS), OTHER)
+        }
+        self._failures: set[str] = set()
+
+    # What follows fails without failing what it records: with a try in each, because a decorator around them would
+    # cost as much as what they do.
+
+    def request_started(self, method: str) -> None:
+        """Note that an HTTP request came in."""
+        try:
+            (self._in_progress.get(method) or self._in_progress[OTHER])(1.0)
+        except Exception:  # noqa: BLE001
+            self._report_failure("request_started")
+
+    def response_started(self, method: str, endpoint: str, status: int) -> None:
+        """Count an HTTP request by its status.
+
+        Args:
+            method: as the client sent it.
+            endpoint: the template of the route.
+            status: the HTTP status.
+        """
+        try:
+            count = self._request_counts.get((method, endpoint, status))
+            if count is None:
+                known = self._method(method), self._endpoint(endpoint)
+                count = increment(self.http_requests.labels(*known, str(status)))
+                if known == (method, endpoint):
+                    self._request_counts[method, endpoint, status] = count
+                else:
+                    self._http_overflow.inc()
+            count(1.0)
+        except Exception:  # noqa: BLE001
+            self._report_failure("response_started")
+
+    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
+        """Record how long an HTTP request took.
+
+        Args:
+            method: as the client sent it.
+            endpoint: the template of the route.
+            seconds: from its arrival to the last byte of its response.
+            trace_id: of the trace that it was part of, which becomes an exemplar; empty if there is none.
+        """
+        try:
+            (self._in_progress.get(method) or self._in_progress[OTHER])(-1.0)
+            found = self._durations.get((method, endpoint))
+            if found is None:
+                known = self._method(method), self._endpoint(endpoint)
+                child = self.http_request_duration.labels(*known)
+                found = observation(child), child
+                if known == (method, endpoint):
+                    self._durations[method, endpoint] = found
+            observe, child = found
+            if trace_id:
+                child.observe(seconds, exemplar={"trace_id": trace_id})
+            else:
+                observe(seconds)
+        except Exception:  # noqa: BLE001
+            self._report_failure("request_ended")
+
+    def _report_failure(self, call: str) -> None:
+        """Say once for each call that it fails, with the exception that is being handled."""
+        if call not in self._failures:
+            self._failures.add(call)
+            _log.exception("A metric could not be recorded (%s); this is said once", call)
