@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -110,7 +111,7 @@ class Instance:
         """The process id of the master."""
         return self.process.pid
 
-    def spawn(self) -> "Instance":
+    def spawn(self) -> Self:
         """Start the master and wait for nothing."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -126,7 +127,7 @@ class Instance:
             )
         return self
 
-    def start(self, *, exporter: bool = True) -> "Instance":
+    def start(self, *, exporter: bool = True) -> Self:
         """Start, and wait until requests and scrapes are answered."""
         self.spawn()
         wait_until(lambda: self.process.poll() is not None or self.is_live(), 30)
