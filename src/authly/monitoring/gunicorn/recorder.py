@@ -20,7 +20,7 @@ from authly.monitoring import master_facts
 from authly.monitoring.gunicorn.arbiter import watched_waits
 from authly.monitoring.gunicorn.exits import Evidence, OutOfMemoryKills, exit_reason, own_oom_file
 from authly.monitoring.master_facts import EXIT_REASONS, ListenerFacts, MasterFacts, WorkerFacts, counter_key
-from authly.monitoring.multiprocess import file_format, lease
+from authly.monitoring.multiprocess import lease
 from authly.monitoring.multiprocess.file_format import CorruptFileError
 from authly.monitoring.multiprocess.lease import Lease
 from authly.monitoring.multiprocess.value_file import ValueFile
@@ -73,9 +73,8 @@ class _Counters:
         try:
             file = self._file or self._open()
             for key, amount in list(self._pending.items()):
-                cells, counts, index = file.cell(key)
+                cells, index, *_ = file.place(key)
                 cells[index] += amount
-                counts[file_format.CHANGES] = (counts[file_format.CHANGES] + 1) & 0xFFFF
                 del self._pending[key]
             self.problem = ""
         except (OSError, CorruptFileError) as error:
@@ -85,13 +84,15 @@ class _Counters:
     def _open(self) -> ValueFile:
         if self._lease is None:
             self._lease = Lease.acquire(self._directory, lease.MASTER)
+            # What an earlier holder said is not so any more.
+            master_facts.facts_path(self._directory, self._lease.slot).unlink(missing_ok=True)
         path = master_facts.counter_path(self._directory, self._lease.slot)
         try:
-            self._file = ValueFile(path, time.time, lambda _: None)
+            self._file = ValueFile(path, time.time, lambda _: None, dense=False)
         except CorruptFileError:
             # As with a worker's: kept for whoever wants to know why, out of the way.
             path.replace(path.with_suffix(".corrupt"))
-            self._file = ValueFile(path, time.time, lambda _: None)
+            self._file = ValueFile(path, time.time, lambda _: None, dense=False)
         return self._file
 
     def close(self) -> None:
