@@ -58,7 +58,8 @@ class _Request:
         self._clock = clock
         self._method = str(environ.get("REQUEST_METHOD", ""))
         self._status = 0
-        self._endpoint = ""
+        self._endpoint = UNMATCHED
+        self._has_responded = False
         self._has_ended = False
         self._started = clock()
         metrics.request_started(self._method)
@@ -68,6 +69,8 @@ class _Request:
 
         def start(status: str, *arguments: Any, **keywords: Any) -> Callable[[bytes], object]:
             self._status = int(status[:3])
+            # Now: when the body is sent, Flask has let go of its request.
+            self._endpoint = route_template(self._environ)
             write = start_response(status, *arguments, **keywords)
 
             def write_and_note(data: bytes) -> object:
@@ -80,8 +83,8 @@ class _Request:
 
     def respond(self, *, failed: bool = False) -> None:
         """Tell, once, with which status the response begins."""
-        if not self._endpoint:
-            self._endpoint = route_template(self._environ)
+        if not self._has_responded:
+            self._has_responded = True
             # An error on its way to the server, or no status at all: the server answers 500.
             status = 500 if failed or not self._status else self._status
             self._metrics.response_started(self._method, self._endpoint, status)
@@ -112,6 +115,8 @@ class _Body:
                 if part:
                     self._request.respond()
                 yield part
+            # Without a body the status goes out alone, once the server has seen that there is no more.
+            self._request.respond()
         except GeneratorExit:
             raise
         except BaseException:
