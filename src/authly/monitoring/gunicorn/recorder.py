@@ -146,8 +146,9 @@ class Recorder:
         Args:
             server: the arbiter; only this one object changes.
         """
-        for key in (_STARTS, _RELOADS, *_EXITS.values()):
-            self._counters.count(key, 0.0)
+        with self._reported(server):
+            for key in (_STARTS, _RELOADS, *_EXITS.values()):
+                self._counters.count(key, 0.0)
         spawn, kill, reap = server.spawn_worker, server.kill_worker, server.reap_workers
         reload_, stop, manage = server.reload, server.stop, server.manage_workers
         told = functools.partial(self._ended, server)
@@ -189,7 +190,8 @@ class Recorder:
 
         @functools.wraps(reload_)
         def reload() -> None:
-            self._counters.count(_RELOADS)
+            with self._reported(server):
+                self._counters.count(_RELOADS)
             with self._while("reload"):
                 reload_()
 
