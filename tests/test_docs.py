@@ -1,6 +1,10 @@
 """The documentation names every setting, endpoint and metric."""
 
+import contextlib
+import json
+import os
 import re
+import socket
 import time
 from pathlib import Path
 
@@ -10,9 +14,15 @@ from prometheus_client import CollectorRegistry
 from authly.api.health_router import health_router
 from authly.monitoring.exporter.collectors.custom import CustomCollectors
 from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
+from authly.monitoring.exporter.collectors.gunicorn import GunicornCollector
+from authly.monitoring.gunicorn.recorder import COUNTERS
+from authly.monitoring.master_facts import EXIT_REASONS, ListenerFacts, MasterFacts, WorkerFacts, namespace, write
 from authly.monitoring.metrics import AuthlyMetrics
 from authly.monitoring.multiprocess.collector import DirectoryCollector
+from authly.monitoring.multiprocess.families import Family
+from authly.monitoring.multiprocess.lease import MASTER, Lease
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
+from authly.monitoring.multiprocess.value_file import ValueFile
 from authly.monitoring.multiprocess.values import DROP_REASONS, DROPPED_SERIES
 from authly.settings import Settings, variable_name
 from tests.instance import REPOSITORY
@@ -50,6 +60,25 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
     assert set(rows("configuration.md")) == {variable_name(field) for field in Settings.model_fields}
 
 
+def gunicorn_families(directory: Path) -> list[Family]:
+    """Return what the Gunicorn collector has to say of a master and its worker, both of which this process plays."""
+    with contextlib.ExitStack() as stack:
+        master, _ = (stack.enter_context(contextlib.closing(Lease.acquire(directory, kind))) for kind in (MASTER, "s"))
+        heart = stack.enter_context((directory / "heart").open("wb")).fileno()
+        os.utime(heart, (time.monotonic(), time.monotonic()))
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        file = ValueFile(directory / "gauge_livesum_s0.db", None, lambda _: None)
+        file.place(b'["requests_in_progress", "requests_in_progress", {}, "Help."]')
+        stack.callback(file.close)
+        facts = MasterFacts(
+            os.getpid(), 0.0, 1, False, 100, namespace("pid"), namespace("net"),
+            (WorkerFacts(os.getpid(), 0.0, heart, os.fstat(heart).st_ino),),
+            (ListenerFacts("x", os.fstat(listener.fileno()).st_ino, *listener.getsockname()),),
+        )  # fmt: skip
+        write(directory, master.slot, facts)
+        return GunicornCollector(directory).collect()
+
+
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     """docs/metrics.md has each metric with its type and labels, and no other."""
     registry = CollectorRegistry()
@@ -65,6 +94,12 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     for own in [*OwnCollector().collect(collection, tmp_path), *custom]:
         name = f"{own.name}_total" if own.type == "counter" else own.name
         expected[name] = (own.type, {label for sample in own.samples for label, _ in sample.labels} - {"le"})
+    for key in COUNTERS:
+        _, name, labels, _ = json.loads(key)
+        expected[name] = ("counter", set(labels))
+    for found in gunicorn_families(tmp_path):
+        name = f"{found.name}_total" if found.type == "counter" else found.name
+        expected[name] = (found.type, {label for sample in found.samples for label, _ in sample.labels})
     documented = {
         name: (cells[0].split(" ")[0], set(re.findall(r"`([^`]+)`", cells[1])))
         for name, cells in rows("metrics.md").items()
@@ -72,7 +107,7 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     assert documented == expected
 
 
-@pytest.mark.parametrize("value", [*OUTCOMES, *PHASES, *SKIP_REASONS, *DROP_REASONS])
+@pytest.mark.parametrize("value", [*OUTCOMES, *PHASES, *SKIP_REASONS, *DROP_REASONS, *EXIT_REASONS])
 def test_every_label_value_is_documented(value: str) -> None:
     """docs/metrics.md has each value of the closed vocabularies."""
     assert f"`{value}`" in (DOCS / "metrics.md").read_text()

@@ -31,6 +31,7 @@ _EXITS: Final = {
     reason: counter_key("gunicorn_worker_exits", "Workers that ended, by reason.", reason=reason)
     for reason in EXIT_REASONS
 }
+COUNTERS: Final = (_STARTS, _RELOADS, *_EXITS.values())
 _RETRY_SECONDS: Final = 5.0
 # A byte for each worker by its age, which Gunicorn counts up; far more than ever live at once.
 _NOTES: Final = mmap.PAGESIZE
@@ -147,7 +148,7 @@ class Recorder:
             server: the arbiter; only this one object changes.
         """
         with self._reported(server):
-            for key in (_STARTS, _RELOADS, *_EXITS.values()):
+            for key in COUNTERS:
                 self._counters.count(key, 0.0)
         spawn, kill, reap = server.spawn_worker, server.kill_worker, server.reap_workers
         reload_, stop, manage = server.reload, server.stop, server.manage_workers
