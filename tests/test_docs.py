@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from authly.api.health_router import health_router
 from authly.monitoring.exporter.collectors.custom import CustomCollectors
-from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
 from authly.monitoring.exporter.collectors.gunicorn import GunicornCollector
+from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
 from authly.monitoring.gunicorn.recorder import COUNTERS
 from authly.monitoring.master_facts import EXIT_REASONS, ListenerFacts, MasterFacts, WorkerFacts, namespace, write
 from authly.monitoring.metrics import AuthlyMetrics
