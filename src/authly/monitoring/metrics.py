@@ -10,7 +10,8 @@ from typing import Protocol
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from authly import __version__
-from authly.monitoring.request_metrics import RequestMetrics
+from authly.monitoring.middleware import Exchange
+from authly.monitoring.request_metrics import NULL_EXCHANGE, RequestMetrics
 
 
 class Metrics(Protocol):
@@ -19,11 +20,8 @@ class Metrics(Protocol):
     def request_started(self, method: str) -> None:
         """Note that an HTTP request came in."""
 
-    def response_started(self, method: str, endpoint: str, status: int) -> None:
-        """Count an HTTP request by its status."""
-
-    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
-        """Record how long an HTTP request took."""
+    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
+        """Return what counts and times HTTP requests of one method, endpoint and status."""
 
     def update_application_info(self, environment: str) -> None:
         """Say what is running."""
@@ -35,11 +33,9 @@ class NullMetrics:
     def request_started(self, method: str) -> None:
         """Do nothing."""
 
-    def response_started(self, method: str, endpoint: str, status: int) -> None:
-        """Do nothing."""
-
-    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
-        """Do nothing."""
+    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
+        """Return what does nothing."""
+        return NULL_EXCHANGE
 
     def update_application_info(self, environment: str) -> None:
         """Do nothing."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from authly.monitoring.labels import UNMATCHED
-from authly.monitoring.middleware import HTTPMetrics
+from authly.monitoring.middleware import Exchange, HTTPMetrics
 from authly.monitoring.traceparent import trace_id
 
 Environ = dict[str, Any]
@@ -59,7 +59,7 @@ class _Request:
         self._method = str(environ.get("REQUEST_METHOD", ""))
         self._status = 0
         self._endpoint = UNMATCHED
-        self._has_responded = False
+        self._exchange: Exchange | None = None
         self._has_ended = False
         self._started = clock()
         metrics.request_started(self._method)
@@ -83,11 +83,11 @@ class _Request:
 
     def respond(self, *, failed: bool = False) -> None:
         """Tell, once, with which status the response begins."""
-        if not self._has_responded:
-            self._has_responded = True
+        if self._exchange is None:
             # An error on its way to the server, or no status at all: the server answers 500.
             status = 500 if failed or not self._status else self._status
-            self._metrics.response_started(self._method, self._endpoint, status)
+            self._exchange = self._metrics.exchange(self._method, self._endpoint, status)
+            self._exchange.response_started()
 
     def end(self, *, failed: bool = False) -> None:
         """Tell, once, that the request is over."""
@@ -95,9 +95,10 @@ class _Request:
             return
         self._has_ended = True
         self.respond(failed=failed)
+        assert self._exchange is not None
         parent = self._environ.get("HTTP_TRACEPARENT")
         trace = trace_id([(b"traceparent", str(parent).encode("latin-1", "replace"))]) if parent else ""
-        self._metrics.request_ended(self._method, self._endpoint, self._clock() - self._started, trace)
+        self._exchange.request_ended(self._clock() - self._started, trace)
 
 
 class _Body:

@@ -23,13 +23,25 @@ class Recorder:
         """Note it."""
         self.calls.append(("started", method))
 
-    def response_started(self, method: str, endpoint: str, status: int) -> None:
-        """Note it."""
-        self.calls.append(("response", method, endpoint, status))
+    def exchange(self, method: str, endpoint: str, status: int) -> "RecordedExchange":
+        """Return what notes the rest."""
+        return RecordedExchange(self.calls, (method, endpoint, status))
 
-    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
+
+class RecordedExchange:
+    """Notes what it is told of one request."""
+
+    def __init__(self, calls: list[Call], of: Call) -> None:
+        self._calls = calls
+        self._of = of
+
+    def response_started(self) -> None:
         """Note it."""
-        self.calls.append(("ended", method, endpoint, seconds, trace_id))
+        self._calls.append(("response", *self._of))
+
+    def request_ended(self, seconds: float, trace_id: str = "") -> None:
+        """Note it."""
+        self._calls.append(("ended", seconds, trace_id))
 
 
 class Server:
@@ -122,7 +134,7 @@ def test_flask_s_requests_count_by_their_rule_before_they_are_answered(
         ("started", method),
         ("response", method, endpoint, int(status[:3])),
         ("sent", status),
-        ("ended", method, endpoint, 1.0, ""),
+        ("ended", 1.0, ""),
     ]
 
 
