@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from authly.api.health_router import health_router
-from authly.monitoring.exporter.collectors.custom import CustomCollectors
+from authly.monitoring.exporter.collectors import runner
 from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
 from authly.monitoring.metrics import AuthlyMetrics
 from authly.monitoring.multiprocess.collector import DirectoryCollector
@@ -61,8 +61,8 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
             expected[name] = (family.type, set(metric._labelnames))
     expected[f"{DROPPED_SERIES}_total"] = ("counter", {"reason"})
     collection = DirectoryCollector(tmp_path, time.monotonic).collect()
-    custom = CustomCollectors(["nowhere:none"], time.monotonic, lambda _: None).collect()
-    for own in [*OwnCollector().collect(collection, tmp_path), *custom]:
+    statuses = runner.families_of([runner.Status("own", 0.0, True)])
+    for own in [*OwnCollector().collect(collection, tmp_path), *statuses]:
         name = f"{own.name}_total" if own.type == "counter" else own.name
         expected[name] = (own.type, {label for sample in own.samples for label, _ in sample.labels} - {"le"})
     documented = {

@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     application.load_collectors()
-    server = Server(listeners, application.respond, watch_fd=int(options["watch-fd"]))
+    server = Server(listeners, application.begin, watch_fd=int(options["watch-fd"]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     with contextlib.suppress(KeyboardInterrupt):
