@@ -36,6 +36,9 @@ class Configuration(NamedTuple):
         collectors: ``package.module:name`` of each custom collector.
         series_ttl: seconds after which a series that nobody updates is left out; 0 keeps all.
         log_format: how the exporter writes its log: json (an object a line) or console (for people).
+        master: the process id of the Gunicorn master; 0 where there is none.
+        ended_exporters: processor time, user and system, of the exporters before this one, in seconds.
+        ended_others: of the master's children that ended before there were workers, likewise.
     """
 
     directory: Path | None
@@ -45,6 +48,9 @@ class Configuration(NamedTuple):
     collectors: tuple[str, ...] = ()
     series_ttl: float = 0.0
     log_format: str = "json"
+    master: int = 0
+    ended_exporters: tuple[float, float] = (0.0, 0.0)
+    ended_others: tuple[float, float] = (0.0, 0.0)
 
 
 def sentence(words: str) -> str:
