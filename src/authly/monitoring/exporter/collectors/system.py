@@ -119,7 +119,7 @@ class SystemCollector:
             *self._used(roles),
             *self._accounted(found, roles),
             *self._times(found),
-            *_container(self._container.limits()),
+            *container_families(self._container.limits()),
         ]
         return [family for family in families if family.samples]
 
@@ -220,7 +220,8 @@ def _all_known(values: Iterable[T | None]) -> list[T] | None:
     return known if len(known) == len(found) else None
 
 
-def _container(limits: cgroups.Limits) -> list[Family]:
+def container_families(limits: cgroups.Limits) -> list[Family]:
+    """Return a container's limits as metrics; there is none for what has no limit."""
     gauges = [
         ("authly_container_memory_limit_bytes", "Memory that the container may use.", limits.memory_limit),
         ("authly_container_memory_usage_bytes", "Memory of the container, page cache included.", limits.memory_usage),
