@@ -158,7 +158,7 @@ class Application:
         format_ = negotiation.choose_format(request.headers.get("accept"))
         body = self._expose(round_, openmetrics=format_.name == "openmetrics")
         if len(body) > _WORTH_COMPRESSING and negotiation.accepts_gzip(request.headers.get("accept-encoding")):
-            compressor = zlib.compressobj(level=5, wbits=_GZIP)
+            compressor = zlib.compressobj(level=3, wbits=_GZIP)
             body = compressor.compress(body) + compressor.flush()
             return Response(
                 200, format_.content_type, body, (("content-encoding", "gzip"), ("vary", "accept, accept-encoding"))

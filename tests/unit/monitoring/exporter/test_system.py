@@ -265,7 +265,7 @@ def test_switches_are_those_of_all_threads(master: Master) -> None:
 
 
 def test_costly_figures_are_asked_for_now_and_then(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PSS and USS are up to ten seconds old; those of a process that is new are read at once."""
+    """PSS and USS are up to fifteen seconds old; those of a process that is new are read at once."""
     now = 100.0
     asked: list[int] = []
     detail = processes.detail
@@ -280,7 +280,7 @@ def test_costly_figures_are_asked_for_now_and_then(master: Master, monkeypatch: 
     collect(collector)
     assert sorted(asked) == sorted([os.getpid(), master.pid, first])
     second = master.worker()
-    now += 9.9
+    now += 14.9
     collect(collector)
     assert asked[3:] == [second]
     now += 0.2

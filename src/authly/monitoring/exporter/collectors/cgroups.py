@@ -4,6 +4,7 @@ Sources: cgroups(7), proc(5), and of the Linux kernel's administration guide "Co
 Controller" (version 1). A limit set anywhere above a group holds for it too, and so the lowest one counts.
 """
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -43,10 +44,10 @@ class Hierarchy(NamedTuple):
     mount: Path
 
     @property
-    def folders(self) -> list[Path]:
+    def folders(self) -> list[str]:
         """The group and all above it that can be seen, from the bottom to the top."""
-        above = [folder for folder in self.group.parents if folder.is_relative_to(self.mount)]
-        return [self.group, *above] if self.group.is_relative_to(self.mount) else []
+        seen = [folder for folder in (self.group, *self.group.parents) if folder.is_relative_to(self.mount)]
+        return [str(folder) for folder in seen]
 
 
 class Container:
@@ -104,9 +105,9 @@ def _mount(line: str, controller: str, version: int, path: str) -> Hierarchy | N
         return None
     root, mount = _unescaped(fields[3]), Path(_unescaped(fields[4]))
     # In a container without a namespace for its groups, the path is the host's, and so is the root of the mount.
-    if PurePosixPath(path).is_relative_to(root):
+    if PurePosixPath(path).is_relative_to(root) and ".." not in path.split("/"):
         return Hierarchy(version, mount / PurePosixPath(path).relative_to(root), mount)
-    # What is mounted lies below: a process that was moved, or a mount from elsewhere. Its top is what can be seen.
+    # A process that was moved, or a mount from elsewhere: its top is what can be seen.
     return Hierarchy(version, mount, mount)
 
 
@@ -116,21 +117,21 @@ def _memory(hierarchy: Hierarchy) -> tuple[float | None, float | None]:
         if hierarchy.version == 1
         else ("memory.max", "memory.current")
     )
-    lowest, where = None, hierarchy.group
+    lowest, where = None, str(hierarchy.group)
     for folder in hierarchy.folders:
-        limit = _number(_read(folder / limit_name))
+        limit = _number(_read(f"{folder}/{limit_name}"))
         if limit is not None and limit < _UNLIMITED and (lowest is None or limit < lowest):
             lowest, where = limit, folder
-    return lowest, _number(_read(where / usage_name))
+    return lowest, _number(_read(f"{where}/{usage_name}"))
 
 
 def _cpu(hierarchy: Hierarchy) -> float | None:
     found = []
     for folder in hierarchy.folders:
         if hierarchy.version == 1:
-            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+            quota, period = _read(f"{folder}/cpu.cfs_quota_us"), _read(f"{folder}/cpu.cfs_period_us")
         else:
-            quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
+            quota, _, period = _read(f"{folder}/cpu.max").strip().partition(" ")
         share, of = _number(quota), _number(period)
         # Without a limit the quota is -1 in version 1, and the word "max" in version 2.
         if share is not None and of is not None and share > 0 and of > 0:
@@ -145,12 +146,19 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _read(path: Path) -> str:
+def _read(path: str | Path) -> str:
     """Return what a file holds; nothing if it is not there, or not to be read."""
     try:
-        return path.read_text(errors="replace")
+        # Without the buffers and decoders of a file object: it is done at each scrape.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 65536), b"")).decode(errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
 
 
 def _unescaped(field: str) -> str:

@@ -122,7 +122,7 @@ def _found(collection: Collection, directory: Path | None) -> list[Family]:
         _gauge(
             "authly_exporter_series",
             "Samples collected from the metric files.",
-            [((), float(sum(len(family.samples) for family in collection.families)))],
+            [((), float(sum(family.size for family in collection.families)))],
         ),
         _gauge(
             "authly_exporter_skipped_entries",

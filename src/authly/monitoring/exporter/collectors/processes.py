@@ -117,9 +117,10 @@ def tree(master: int, known: set[int]) -> Tree:
     parent = psutil.Process(master)
     before = _ended_children(parent)
     for pid in sorted(_children(parent) | known):
-        with contextlib.suppress(*_GONE):
-            child = psutil.Process(pid)
-            if pid == own.pid or child.ppid() != master:
+        if pid == own.pid:
+            continue
+        with contextlib.suppress(*_GONE), (child := psutil.Process(pid)).oneshot():
+            if child.ppid() != master:
                 continue
             # Gunicorn's workers are copies of the master. The exporter and a master that takes over (SIGUSR2) are
             # children too, but execute a program of their own.
@@ -144,15 +145,16 @@ def usage(process: psutil.Process) -> Usage:
         if process.status() == psutil.STATUS_ZOMBIE:
             return Usage(cpu, ended, 0, 0, 0, None, None, {})
         memory = process.memory_info()
+        switches = dict(_switches(process.pid))
         return Usage(
             cpu,
             ended,
             memory.rss,
             memory.vms,
-            process.num_threads(),
+            len(switches),
             _permitted(process.num_fds),
             _permitted(lambda: process.rlimit(psutil.RLIMIT_NOFILE)[0]),
-            dict(_switches(process.pid)),
+            switches,
         )
 
 

@@ -13,7 +13,7 @@ MEMORY_TYPES = ("rss", "pss", "uss", "vms")
 CPU_MODES = ("user", "system")
 SWITCH_KINDS = ("voluntary", "involuntary")
 
-DETAIL_SECONDS = 10.0
+DETAIL_SECONDS = 15.0
 """How old PSS and USS may be: the kernel walks through all pages of a process for them."""
 
 _ATTEMPTS = 3
