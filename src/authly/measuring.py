@@ -1,7 +1,7 @@
 """From settings to the configuration of the exporter: the same for the Gunicorn master and for each worker."""
 
 from authly.monitoring.exporter.application import Configuration
-from authly.settings import Settings
+from authly.settings import Settings, shown
 
 
 def exporter_configuration(settings: Settings) -> Configuration:
@@ -13,4 +13,5 @@ def exporter_configuration(settings: Settings) -> Configuration:
         collectors=settings.metrics_collectors,
         series_ttl=settings.metrics_series_ttl,
         log_format=settings.log_format,
+        settings=shown(settings),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr, ValidationError
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -230,6 +230,34 @@ def without_password(url: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     return urlunsplit(parts._replace(netloc=f"{name}{colon and ':***'}@{host}"))
+
+
+def shown(settings: Settings) -> tuple[tuple[str, str, str], ...]:
+    """Return each setting as people may see it: the variable, its value, and where it comes from.
+
+    Secrets are not shown, and neither is text of a setting whose name suggests one, whatever its type.
+    """
+    return tuple(
+        (variable_name(field), _shown(field, getattr(settings, field)), origin)
+        for field in Settings.model_fields
+        for origin in ["environment" if field in settings.model_fields_set else "default"]
+    )
+
+
+def _shown(field: str, value: object) -> str:
+    if value is None or value == ():
+        return "not set"
+    if isinstance(value, (SecretStr, SecretBytes)):
+        return "set, and not shown"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float, Path)):
+        return str(value)
+    if field.endswith("_url"):
+        return without_password(str(value))
+    if re.search(r"password|secret|token|key", field):
+        return "set, and not shown"
+    return ", ".join(map(str, value)) if isinstance(value, (tuple, list, frozenset)) else str(value)
 
 
 def load_settings() -> Settings:

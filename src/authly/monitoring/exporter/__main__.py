@@ -82,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
         collectors=tuple(record["collectors"]),
         ended_exporters=tuple(record["ended_exporters"]),
         ended_others=tuple(record["ended_others"]),
+        settings=tuple(tuple(setting) for setting in record["settings"]),
     )
     _allow_many_files()
     listeners = [socket.socket(fileno=int(fd)) for fd in options["listen-fds"].split(",") if fd]

@@ -3,26 +3,52 @@
 Independent of the transport: the exporter's server calls it, and so does a worker that finds no exporter running.
 """
 
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from authly.monitoring.exporter import negotiation, status
+from authly.monitoring.exporter import negotiation
 from authly.monitoring.exporter.collectors import runner
 from authly.monitoring.exporter.collectors.custom import CustomCollector
+from authly.monitoring.exporter.collectors.gunicorn import GunicornCollector, Snapshot
 from authly.monitoring.exporter.collectors.own import OwnCollector
 from authly.monitoring.exporter.collectors.runner import Collector, Round, Runner
 from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.exporter.rate_limit import RateLimit
+from authly.monitoring.exporter.status.journal import Journal
+from authly.monitoring.exporter.status.lookup import Lookup
 from authly.monitoring.multiprocess import exposition
 from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
+from authly.monitoring.multiprocess.families import Family
+
+if TYPE_CHECKING:
+    from authly.monitoring.exporter.status.state import State
 
 # Set by a worker that passes on a question: whom to hold to the rate limit. Believed on the Unix socket alone.
 CLIENT_HEADER = "x-authly-client"
 _TEXT = "text/plain; charset=utf-8"
 _GZIP = 16 + zlib.MAX_WBITS
 _WORTH_COMPRESSING = 1024
+
+_STATUS = "/-/status"
+_LOOK_SECONDS = 0.5
+_LOOK_PATIENCE = 1.0
+_HTML = "text/html; charset=utf-8"
+_OF_THE_PAGE = (
+    # Nothing from elsewhere, no script or style in the page itself, and no other page around it.
+    (
+        "content-security-policy",
+        (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+)
 
 
 class Configuration(NamedTuple):
@@ -39,6 +65,7 @@ class Configuration(NamedTuple):
         master: the process id of the Gunicorn master; 0 where there is none.
         ended_exporters: processor time, user and system, of the exporters before this one, in seconds.
         ended_others: of the master's children that ended before there were workers, likewise.
+        settings: name, value and origin of each setting that the status page shows; nothing secret.
     """
 
     directory: Path | None
@@ -51,6 +78,7 @@ class Configuration(NamedTuple):
     master: int = 0
     ended_exporters: tuple[float, float] = (0.0, 0.0)
     ended_others: tuple[float, float] = (0.0, 0.0)
+    settings: tuple[tuple[str, str, str], ...] = ()
 
 
 def sentence(words: str) -> str:
@@ -106,12 +134,17 @@ class Application:
     ) -> None:
         self._configuration = configuration
         self._clock = monotonic
-        self._report = report
+        self._log = report
+        self._journal = Journal(monotonic, time.time)
+        # What the status page saw last, and the statuses of the collectors at the last scrape.
+        self._state: State | None = None
+        self._statuses: list[Family] = []
         self._rate_limit = RateLimit(configuration.rate_limit, monotonic)
         self._own = OwnCollector()
         self._collectors = collectors
         self._custom = [CustomCollector(name) for name in dict.fromkeys(configuration.collectors)]
-        self._runner = Runner([*collectors, *self._custom], monotonic, report)
+        self._gunicorn = next((each for each in collectors if isinstance(each, GunicornCollector)), None)
+        self._runner = Runner([*collectors, *self._custom], monotonic, self._report_collector)
         self._problem = configuration.problem
         self._directory = (
             DirectoryCollector(configuration.directory, monotonic, configuration.series_ttl)
@@ -134,14 +167,13 @@ class Application:
             return Response(405, _TEXT, b"Only GET and HEAD are answered here.\n", (("allow", "GET, HEAD"),))
         if request.path == self._configuration.path:
             return self._scrape(request)
-        if request.path == "/":
-            page = status.page(self._configuration, self._own_state())
-            return Response(200, "text/html; charset=utf-8", page)
+        if request.path == "/" or request.path.startswith(_STATUS):
+            return self._look(request.path)
         if request.path == "/-/healthy":
             return Response(200, _TEXT, b"The exporter is healthy.\n")
         if request.path == "/-/ready":
             return self._ready()
-        return Response(404, _TEXT, f"Nothing is here. The metrics are at {self._configuration.path}.\n".encode())
+        return self._nothing()
 
     def _scrape(self, request: Request) -> Response | Scrape:
         client = request.headers.get(CLIENT_HEADER) if request.is_local else None
@@ -150,13 +182,14 @@ class Application:
             self._own.count_scrape("rate_limited")
             words = f"Scraped too often from this address; come again in {wait} s.\n"
             return Response(429, _TEXT, words.encode(), (("retry-after", str(wait)),))
-        deadline = self._clock() + negotiation.patience(request.headers.get(negotiation.TIMEOUT_HEADER))
+        began = self._clock()
+        deadline = began + negotiation.patience(request.headers.get(negotiation.TIMEOUT_HEADER))
         round_ = self._runner.begin()
-        return Scrape(round_, deadline, lambda: self._finish(request, round_))
+        return Scrape(round_, deadline, lambda: self._finish(request, round_, began))
 
-    def _finish(self, request: Request, round_: Round) -> Response:
+    def _finish(self, request: Request, round_: Round, began: float) -> Response:
         format_ = negotiation.choose_format(request.headers.get("accept"))
-        body = self._expose(round_, openmetrics=format_.name == "openmetrics")
+        body = self._expose(round_, began, openmetrics=format_.name == "openmetrics")
         if len(body) > _WORTH_COMPRESSING and negotiation.accepts_gzip(request.headers.get("accept-encoding")):
             compressor = zlib.compressobj(level=3, wbits=_GZIP)
             body = compressor.compress(body) + compressor.flush()
@@ -167,25 +200,30 @@ class Application:
 
     def exposition(self, *, openmetrics: bool) -> bytes:
         """Collect everything and return it as one exposition, waiting for the collectors."""
+        began = self._clock()
         round_ = self._runner.begin()
-        round_.wait(self._clock() + negotiation.DEFAULT_PATIENCE)
-        return self._expose(round_, openmetrics=openmetrics)
+        round_.wait(began + negotiation.DEFAULT_PATIENCE)
+        return self._expose(round_, began, openmetrics=openmetrics)
 
-    def _expose(self, round_: Round, *, openmetrics: bool) -> bytes:
+    def _expose(self, round_: Round, began: float, *, openmetrics: bool) -> bytes:
         """Return what there is as an exposition."""
         # The directory is read last and at once: what was read of it changes at the next scrape.
         collected = round_.finish()
         collection = self._collect(exemplars=openmetrics)
+        if collection is not None:
+            self._own.observe_phase("read", collection.read_seconds)
+            self._own.observe_phase("aggregate", collection.aggregate_seconds)
         started = self._clock()
         own = self._own.collect(collection, self._configuration.directory)
         statuses = [runner.Status("own", self._clock() - started, True), *collected.statuses]
+        self._statuses = runner.families_of(statuses)
         started = self._clock()
         # A name stands once: the exporter's own metrics win over what a worker may have written under their names, and
         # the workers' over those of a custom collector.
         families = exposition.distinct(
             [
                 *own,
-                *runner.families_of(statuses),
+                *self._statuses,
                 *(family for collector in self._collectors for family in collected.families[collector.name]),
                 *(collection.families if collection else ()),
                 *(family for collector in self._custom for family in collected.families[collector.name]),
@@ -195,6 +233,9 @@ class Application:
         self._own.observe_phase("render", self._clock() - started)
         partial = "partial" if collected.is_partial else "success"
         self._own.count_scrape(partial if collection else "directory_error")
+        self._journal.scrape(began)
+        if self._journal.is_due:
+            self._journal.note(families, self._snapshot())
         return body
 
     def _collect(self, *, exemplars: bool = False) -> Collection | None:
@@ -209,19 +250,76 @@ class Application:
             )
             return None
         self._set_problem("")
-        self._own.observe_phase("read", collection.read_seconds)
-        self._own.observe_phase("aggregate", collection.aggregate_seconds)
+        self._journal.skip(collection.reading.left_out)
         return collection
 
     def _set_problem(self, problem: str) -> None:
         """Report a problem once when it comes and once when it goes, not at every scrape."""
         if problem != self._problem:
-            self._report(sentence(problem or "the metrics directory can be read again"))
+            words = sentence(problem or "the metrics directory can be read again")
+            self._log(words)
+            self._journal.problem(words)
             self._problem = problem
 
-    def _own_state(self) -> status.State:
+    def _report_collector(self, words: str) -> None:
+        self._log(words)
+        # What an exception says may be anybody's words: they are for the log alone.
+        self._journal.problem(f"{words.partition(': ')[0].removesuffix('.')}.")
+
+    # The status page
+
+    def _look(self, path: str) -> Response | Scrape:
+        """Answer with the status page or a part of it, which is made when the collectors have looked."""
+        # Not at the top: most exporters, and all workers, never show it.
+        from authly.monitoring.exporter.status import page
+
+        write = {"/": page.page, _STATUS: page.fragment}.get(path)
+        if write is None:
+            return self._asset(path.removeprefix("/-/"))
+        now = self._clock()
+        if self._state is not None and now - self._state.now < _LOOK_SECONDS:
+            return Response(200, _HTML, write(self._state), _OF_THE_PAGE)
+        round_ = self._runner.begin(self._collectors)
+        return Scrape(round_, now + _LOOK_PATIENCE, lambda: self._show(round_, write))
+
+    def _show(self, round_: Round, write: "Callable[[State], bytes]") -> Response:
+        from authly.monitoring.exporter.status.state import State
+
+        seen = round_.peek()
         collection = self._collect()
-        return status.State(self._problem, collection)
+        families = [
+            *self._own.collect(collection, self._configuration.directory),
+            *self._statuses,
+            *(family for found in seen.values() for family in found),
+            *(collection.families if collection else ()),
+        ]
+        looked = self._gunicorn is None or self._gunicorn.name in seen
+        if self._journal.is_due:
+            self._journal.note(families, self._snapshot())
+        self._state = State(
+            self._configuration,
+            Lookup(families),
+            self._snapshot() if looked else None,
+            self._journal,
+            self._problem,
+            self._clock(),
+            time.time(),
+        )
+        return Response(200, _HTML, write(self._state), _OF_THE_PAGE)
+
+    def _snapshot(self) -> Snapshot:
+        return self._gunicorn.snapshot if self._gunicorn is not None else Snapshot([], [], [])
+
+    def _asset(self, name: str) -> Response:
+        from authly.monitoring.exporter.status import page
+
+        type_ = page.ASSETS.get(name)
+        if type_ is None:
+            return self._nothing()
+        return Response(200, f"{type_}; charset=utf-8", page.asset(name), _OF_THE_PAGE)
+
+    def _nothing(self) -> Response:
+        return Response(404, _TEXT, f"Nothing is here. The metrics are at {self._configuration.path}.\n".encode())
 
     def _ready(self) -> Response:
         if self._directory is not None:

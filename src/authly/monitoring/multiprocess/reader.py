@@ -95,10 +95,12 @@ class Reading(NamedTuple):
     Args:
         files: the files that count.
         skipped: how many files were left out, by reason; every reason is there.
+        left_out: the name and the reason of each of them.
     """
 
     files: list[File]
     skipped: dict[str, int]
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 class _SkippedError(Exception):
@@ -140,7 +142,7 @@ class Reader:
             self._forget(path)
 
         files: list[File] = []
-        skipped = dict.fromkeys(SKIP_REASONS, 0)
+        left_out: list[tuple[str, str]] = []
         held: dict[int, bool] = {}
         self._copied = 0
         for path in sorted(found):
@@ -157,11 +159,14 @@ class Reader:
             except FileNotFoundError:
                 continue  # deleted since the listing: the next holder of a slot deletes the last one's live gauges
             except _SkippedError as reason:
-                skipped[str(reason)] += 1
+                left_out.append((path, str(reason)))
                 self._forget(path)
         if self._copied <= _FIRST_BUFFER < len(self._buffer):
             self._buffer = bytearray(_FIRST_BUFFER)
-        return Reading(files, skipped)
+        skipped = dict.fromkeys(SKIP_REASONS, 0)
+        for _, why in left_out:
+            skipped[why] += 1
+        return Reading(files, skipped, tuple(left_out))
 
     def close(self) -> None:
         """Let go of all files."""

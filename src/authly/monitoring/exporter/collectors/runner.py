@@ -116,6 +116,17 @@ class Round:
         for run in self._awaited:
             run.ended.wait(max(0.0, until - self._runner.clock()))
 
+    def peek(self) -> dict[str, list[Family]]:
+        """Return the families of each collector that is done, by its name, without waiting or giving any up.
+
+        For those who only look on: what they miss is no failure, and costs no scrape that shares the run anything.
+        """
+        return {
+            collector.name: run.families
+            for collector, run in self._runs
+            if run in self._awaited and run.ended.is_set() and not run.problem
+        }
+
     def finish(self) -> Collected:
         """Return what there is, without waiting."""
         collected = Collected({}, [])
@@ -159,13 +170,16 @@ class Runner:
                 with contextlib.suppress(RuntimeError):  # no more threads; then at the first scrape
                     threading.Thread(target=load, name=f"load {collector.name}", daemon=True).start()
 
-    def begin(self) -> Round:
-        """Begin to run all collectors.
+    def begin(self, collectors: Sequence[Collector] | None = None) -> Round:
+        """Begin to run collectors.
 
         One that is still running is not run a second time: two scrapes at the same moment share what it returns.
+
+        Args:
+            collectors: which of them; all if it is None.
         """
         runs = []
-        for collector in self._collectors:
+        for collector in self._collectors if collectors is None else collectors:
             run = self._runs.get(collector.name)
             if run is None or run.ended.is_set():
                 run = self._runs[collector.name] = _Run(self.clock())
