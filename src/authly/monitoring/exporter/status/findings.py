@@ -15,10 +15,11 @@ RECENT: Final = 600.0
 CURRENT: Final = 60.0
 """Seconds over which what is so now is judged."""
 
-_FEW = 20
-_SLOW = 1.0
-_BOOTS_LONG = 60.0
-_NOBODY_ASKS = 180.0
+_FEW: Final = 20
+_NAMED: Final = 3
+_SLOW: Final = 1.0
+_BOOTS_LONG: Final = 60.0
+_NOBODY_ASKS: Final = 180.0
 
 
 class Severity(IntEnum):
@@ -193,10 +194,17 @@ def _failures(state: State) -> Iterator[Finding]:
     failures = sum(rate for _, rate in increases([notes[0], notes[-1]], lambda note: note.failures))
     number = requests * (notes[-1].at - notes[0].at)
     if number >= _FEW and failures > 0.01 * requests:
+        rises = {
+            place: count - notes[0].failing.get(place, 0.0)
+            for place, count in notes[-1].failing.items()
+            if count > notes[0].failing.get(place, 0.0)
+        }
+        most = sorted(rises, key=rises.__getitem__, reverse=True)[:_NAMED]
+        where = f" Most of them: {', '.join(most)}." if most else ""
         yield Finding(
             Severity.CRITICAL if failures > 0.1 * requests else Severity.WARNING,
-            f"{figures.share(failures / requests)} of the requests of the last minute failed (5xx).",
-            "See which in the metrics (http_requests_total by endpoint and status), and the log of the same minute.",
+            f"{figures.share(failures / requests)} of the requests of the last minute failed (5xx).{where}",
+            "The log of the same minute says why. Look at what these requests need: the database, the disk, a service.",
         )
     slow = quantile(0.95, latencies(notes[0], notes[-1]))
     if number >= _FEW and slow is not None and slow > _SLOW:

@@ -1,4 +1,4 @@
-"""What the status page remembers from one look to the next: a few bounded rings, about 60 KB when they are full.
+"""What the status page remembers from one look to the next: a few bounded rings, below 100 KB when they are full.
 
 Whoever looks anyway feeds them: a scrape, or somebody at the page. Nothing runs in the background. A scrape pays for a
 note at most once in :data:`INTERVAL` seconds.
@@ -9,22 +9,23 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from authly.monitoring.exporter.collectors.gunicorn import Snapshot, Worker
 from authly.monitoring.exporter.status.lookup import Lookup, buckets
 from authly.monitoring.master_facts import EXIT_REASONS
 from authly.monitoring.multiprocess.families import Family
 
-INTERVAL = 5.0
+INTERVAL: Final = 5.0
 """Seconds between two notes, at least."""
 
-SPAN = 900.0
+SPAN: Final = 900.0
 """Seconds that are looked back."""
 
-_NOTES = int(SPAN / INTERVAL) + 1
-_MENTIONS = 20
-_LONGEST = 500
+_NOTES: Final = int(SPAN / INTERVAL) + 1
+_MENTIONS: Final = 20
+_LONGEST: Final = 500
+_FAILING: Final = 10
 
 
 class Note(NamedTuple):
@@ -40,6 +41,7 @@ class Note(NamedTuple):
         waiting: connections in the fullest listen queue.
         exits: of workers so far, in the order of :data:`~authly.monitoring.master_facts.EXIT_REASONS`.
         dropped: series whose values could not be stored, so far.
+        failing: answers with 5xx so far, by method, endpoint and status in one string; those with most.
     """
 
     at: float
@@ -51,6 +53,7 @@ class Note(NamedTuple):
     waiting: float
     exits: "array[float]"
     dropped: float
+    failing: dict[str, float]
 
 
 class Mention(NamedTuple):
@@ -82,7 +85,9 @@ class Journal:
         # When a scrape was last answered, on the monotonic clock, and how long it took.
         self.scraped: tuple[float, float] | None = None
         self._skipped: dict[tuple[str, str], float] = {}
+        # What is the same from note to note takes room once.
         self._edges: tuple[float, ...] = ()
+        self._failing: dict[str, float] = {}
         # Of each worker: when it was looked at, and the CPU time it had used then; at the last note and the one before.
         self._cpu: dict[tuple[int, int], tuple[float, float]] = {}
         self._cpu_before: dict[tuple[int, int], tuple[float, float]] = {}
@@ -97,10 +102,10 @@ class Journal:
         found = Lookup(families)
         counts = buckets(found.ending("http_request_duration_seconds"))
         edges = tuple(sorted(counts))
-        # The same tuple again and again takes no more room.
         self._edges = self._edges if edges == self._edges else edges
         exits = found.by("gunicorn_worker_exits", "reason")
-        requests, failures = _requests(found.ending("http_requests"))
+        requests, failures, failing = _requests(found.ending("http_requests"))
+        self._failing = self._failing if failing == self._failing else failing
         now = self._monotonic()
         self.notes.append(
             Note(
@@ -113,6 +118,7 @@ class Journal:
                 waiting=max((float(listener.waiting) for listener in snapshot.listeners), default=math.nan),
                 exits=array("d", (exits.get(reason, 0.0) for reason in EXIT_REASONS)) if exits else array("d"),
                 dropped=found.value("authly_metrics_dropped_series") or 0.0,
+                failing=self._failing,
             )
         )
         self._cpu_before = self._cpu
@@ -204,20 +210,28 @@ def exits(notes: list[Note]) -> dict[str, float]:
     }
 
 
-def _requests(family: Family | None) -> tuple[float, float]:
-    """Return how many requests were answered, and how many of them with 5xx."""
+def _requests(family: Family | None) -> tuple[float, float, dict[str, float]]:
+    """Return how many requests were answered, how many of them with 5xx, and which these were."""
     if family is None:
-        return math.nan, math.nan
+        return math.nan, math.nan, {}
     requests = failures = 0.0
+    failing: dict[str, float] = {}
     for child in family.children:
         if child.hidden:
             continue
         for (_, labels), value in zip(child.names, child.values, strict=True):
             requests += value
-            # By other names in other libraries: status, code, status_code.
-            if any(name in {"status_code", "status", "code"} and text.startswith("5") for name, text in labels):
+            # By other names in other libraries.
+            status = next((text for name, text in labels if name in {"status_code", "status", "code"}), "")
+            if status.startswith("5") and value:
                 failures += value
-    return requests, failures
+                # The template of a route; other libraries have what clients wrote, under other names.
+                has = dict(labels)
+                if "endpoint" in has:
+                    place = f"{has.get('method', '')} {has['endpoint']} ({status})".lstrip()
+                    failing[place] = failing.get(place, 0.0) + value
+    most = sorted(failing, key=failing.__getitem__, reverse=True)[:_FAILING]
+    return requests, failures, {place: failing[place] for place in most}
 
 
 def _sum(values: list[int]) -> float:

@@ -3,7 +3,7 @@
 import html
 from typing import Final
 
-_VOID: Final = frozenset({"link", "meta"})
+_VOID: Final = frozenset({"link", "meta", "wbr"})
 
 
 class Markup(str):

@@ -1,6 +1,7 @@
 """Write the page: first what is wrong, then the figures, then the details."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from authly.monitoring.exporter.status.markup import Child, Markup, element
 from authly.monitoring.exporter.status.plots import Line, plot
 from authly.monitoring.exporter.status.state import SILENT, State
 from authly.monitoring.master_facts import EXIT_REASONS
+from authly.monitoring.multiprocess.families import Family
 
 ASSETS: Final = {"status.css": "text/css", "status.js": "text/javascript", "status.svg": "image/svg+xml"}
 """What the page needs besides itself, below ``/-/``, with the type of each."""
@@ -115,11 +117,9 @@ def _content(state: State, found: Sequence[Finding]) -> list[Child]:
         _findings(state, found),
         _plots(state),
         _workers(state),
-        element("div", _exits(state), _listeners(state), class_="pair"),
-        element("div", _scrapes(state), _files(state), class_="pair"),
-        element("div", _skipped(state), _problems(state), class_="pair"),
-        _families(state),
-        _settings(state),
+        element("div", _exits(state), element("div", _listeners(state), _scrapes(state)), class_="pair"),
+        element("div", _files(state), element("div", _skipped(state), _problems(state)), class_="pair"),
+        element("div", _families(state), _settings(state), class_="pair"),
     ]
 
 
@@ -154,15 +154,23 @@ def _table(
         )
         for row in rows
     ]
-    # A region that scrolls has to be reachable by keyboard, and so needs a name.
+    # What scrolls has to be reachable by keyboard, and so needs a name.
     return element(
         "div",
         element("table", element("caption", caption, class_="unseen"), element("thead", head), element("tbody", body)),
         class_="scroll",
-        role="region",
+        role="group",
         aria_label=caption,
         tabindex="0",
     )
+
+
+def _code(text: str) -> Markup:
+    """Return a name or path, which may be broken where it has a joint."""
+    pieces: list[Child] = []
+    for piece in re.split(r"(?<=[_/,])", text):
+        pieces += [piece, element("wbr")]
+    return element("code", pieces[:-1])
 
 
 def _time(at: float) -> Markup:
@@ -225,7 +233,9 @@ def _in_short(state: State) -> str:
 def _plots(state: State) -> Markup:
     notes = list(state.journal.notes)
     current = state.journal.recent(CURRENT)
-    begin = state.now - SPAN
+    # As far back as there is something to see.
+    span = min(SPAN, max(60.0, state.now - notes[0].at if notes else 0.0))
+    begin = state.now - span
 
     def ends(of: Callable[[Note], float]) -> float | None:
         rates = increases([current[0], current[-1]], of) if len(current) > 1 else []
@@ -248,9 +258,10 @@ def _plots(state: State) -> Markup:
     queue = max(state.snapshot.listeners, key=lambda each: each.waiting, default=None) if state.snapshot else None
     processes = state.snapshot.workers if state.snapshot else []
     resident = [worker.process.resident_bytes for worker in processes if worker.process]
+    shared_once = state.families.value("authly_memory_usage_bytes", role="worker", type="pss")
     return _section(
         "plots",
-        "The last quarter of an hour",
+        "The last minutes",
         element(
             "div",
             _card(
@@ -263,7 +274,7 @@ def _plots(state: State) -> Markup:
                 figures.rate,
             ),
             _card(
-                "Latency",
+                "Latency, 95 % within",
                 figures.latency(quantiles[0.95]),
                 [(style, f"{words} within", figures.latency(quantiles[share])) for share, style, words in _QUANTILES],
                 [Line(style, curves[share]) for share, style, _ in _QUANTILES],
@@ -274,7 +285,10 @@ def _plots(state: State) -> Markup:
             _card(
                 "Memory of the workers",
                 figures.size(float(sum(resident)) if resident else None),
-                [("all", "resident, shared pages in each", figures.size(float(sum(resident)) if resident else None))],
+                [
+                    ("all", "resident (RSS)", figures.size(float(sum(resident)) if resident else None)),
+                    ("none", "shared pages counted once (PSS)", figures.size(shared_once)),
+                ],
                 [Line("all", memory)],
                 begin,
                 state.now,
@@ -315,7 +329,7 @@ def _card(
         write: turns a value into text.
     """
     values = [value for line in lines for at, value in line.points if at >= begin]
-    description = f"{title} over the last {figures.duration(SPAN)}: now {figure}"
+    description = f"{title}, over the last {figures.duration(end - begin)}: now {figure}"
     if values:
         description += f", at most {write(max(values))}"
     return element(
@@ -324,7 +338,7 @@ def _card(
         element("p", figure, class_="figure"),
         element("p", f"at most {write(max(values))}" if values else "no point yet", class_="top"),
         plot(description, lines, begin, end),
-        element("p", element("span", f"{figures.duration(SPAN)} ago"), element("span", "now"), class_="axis"),
+        element("p", element("span", f"{figures.duration(end - begin)} ago"), element("span", "now"), class_="axis"),
         element(
             "ul",
             [
@@ -387,7 +401,7 @@ def _exits(state: State) -> Markup:
     total = state.families.by("gunicorn_worker_exits", "reason")
     recent = exits(state.journal.recent(RECENT))
     rows: list[Sequence[Child]] = [
-        (reason, _REASONS[reason], figures.count(recent.get(reason, 0.0)), figures.count(total[reason]))
+        (_code(reason), _REASONS[reason], _marked(recent.get(reason, 0.0)), figures.count(total[reason]))
         for reason in EXIT_REASONS
         if reason in total
     ]
@@ -402,6 +416,10 @@ def _exits(state: State) -> Markup:
             empty="No Gunicorn master has counted here.",
         ),
     )
+
+
+def _marked(number: float) -> Child:
+    return element("strong", figures.count(number)) if number else figures.count(number)
 
 
 def _listeners(state: State) -> Markup:
@@ -462,7 +480,7 @@ def _files(state: State) -> Markup:
     found = state.families
     types = found.by("authly_exporter_files", "type")
     rows: list[Sequence[Child]] = [
-        ("Directory", element("code", str(state.configuration.directory or "none"))),
+        ("Directory", _code(str(state.configuration.directory or "none"))),
         ("Files", f"{figures.count(sum(types.values()))} ({', '.join(f'{n:.0f} {t}' for t, n in types.items() if n)})"),
         ("Their size", figures.size(found.value("authly_exporter_directory_bytes"))),
         ("Free there", figures.size(found.value("authly_exporter_directory_free_bytes"))),
@@ -483,7 +501,7 @@ def _families(state: State) -> Markup:
     sizes.sort(key=lambda pair: (-pair[1], pair[0].name))
     total = sum(size for _, size in sizes) or 1
     rows: list[Sequence[Child]] = [
-        (element("code", family.name), family.type, figures.count(size), figures.share(size / total))
+        (_code(_shown_name(family)), family.type, figures.count(size), figures.share(size / total))
         for family, size in sizes[:MOST_FAMILIES]
         if size
     ]
@@ -500,9 +518,13 @@ def _families(state: State) -> Markup:
     )
 
 
+def _shown_name(family: Family) -> str:
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
 def _skipped(state: State) -> Markup:
     rows: list[Sequence[Child]] = [
-        (element("code", name), f"{reason}: {_SKIPPED.get(reason, 'left out')}", _time(at))
+        (_code(name), f"{reason}: {_SKIPPED.get(reason, 'left out')}", _time(at))
         for name, reason, at in state.journal.skipped
     ]
     return _section(
@@ -528,7 +550,7 @@ def _problems(state: State) -> Markup:
 
 def _settings(state: State) -> Markup:
     rows: list[Sequence[Child]] = [
-        (element("code", name), element("code", value), origin) for name, value, origin in state.configuration.settings
+        (_code(name), _code(value), origin) for name, value, origin in state.configuration.settings
     ]
     return _section(
         "settings",

@@ -30,16 +30,16 @@
     while (from.childNodes.length > wanted.length) from.lastChild.remove();
   }
 
+  const withoutNumbers = (text) => text.replace(/[\d.,]+( (ms|s|min|h|d|%)\b)?/g, "");
   const time = (date) => date.toISOString().slice(11, 19) + " UTC";
 
   function show(text) {
     const next = new DOMParser().parseFromString(text, "text/html");
     morph(document.getElementById("content"), next.getElementById("content"));
     const said = document.getElementById("said");
-    // Said aloud only when it differs: not each second.
-    if (said.textContent !== next.getElementById("said").textContent) {
-      said.textContent = next.getElementById("said").textContent;
-    }
+    const words = next.getElementById("said").textContent;
+    // Said aloud when something else is wrong, not each time that a number or a duration has changed.
+    if (withoutNumbers(said.textContent) !== withoutNumbers(words)) said.textContent = words;
     document.title = next.title;
     lostAt = null;
     lost.hidden = true;
