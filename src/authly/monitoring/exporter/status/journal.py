@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from authly.monitoring.exporter.collectors.gunicorn import Snapshot, Worker
-from authly.monitoring.exporter.status.lookup import Lookup, buckets
+from authly.monitoring.exporter.status.lookup import Lookup, all_buckets
 from authly.monitoring.master_facts import EXIT_REASONS
 from authly.monitoring.multiprocess.families import Family
 
@@ -26,6 +26,8 @@ _NOTES: Final = int(SPAN / INTERVAL) + 1
 _MENTIONS: Final = 20
 _LONGEST: Final = 500
 _FAILING: Final = 10
+# The label of a status, which other libraries name otherwise.
+_STATUS: Final = frozenset({"code", "status", "status_code"})
 
 
 class Note(NamedTuple):
@@ -100,7 +102,7 @@ class Journal:
     def note(self, families: Iterable[Family], snapshot: Snapshot) -> None:
         """Remember what was found."""
         found = Lookup(families)
-        counts = buckets(found.ending("http_request_duration_seconds"))
+        counts = all_buckets(found.ending("http_request_duration_seconds"))
         edges = tuple(sorted(counts))
         self._edges = self._edges if edges == self._edges else edges
         exits = found.by("gunicorn_worker_exits", "reason")
@@ -216,22 +218,25 @@ def _requests(family: Family | None) -> tuple[float, float, dict[str, float]]:
         return math.nan, math.nan, {}
     requests = failures = 0.0
     failing: dict[str, float] = {}
+    place = -1
     for child in family.children:
         if child.hidden:
             continue
         for (_, labels), value in zip(child.names, child.values, strict=True):
             requests += value
-            # By other names in other libraries.
-            status = next((text for name, text in labels if name in {"status_code", "status", "code"}), "")
-            if status.startswith("5") and value:
-                failures += value
-                # The template of a route; other libraries have what clients wrote, under other names.
-                has = dict(labels)
-                if "endpoint" in has:
-                    place = f"{has.get('method', '')} {has['endpoint']} ({status})".lstrip()
-                    failing[place] = failing.get(place, 0.0) + value
+            # Nearly all series of a family have their labels at the same places.
+            if not (0 <= place < len(labels) and labels[place][0] in _STATUS):
+                place = next((at for at, (name, _) in enumerate(labels) if name in _STATUS), -1)
+            if place < 0 or not labels[place][1].startswith("5") or not value:
+                continue
+            failures += value
+            # The template of a route; other libraries have what clients wrote, under other names.
+            has = dict(labels)
+            if "endpoint" in has:
+                where = f"{has.get('method', '')} {has['endpoint']} ({labels[place][1]})".lstrip()
+                failing[where] = failing.get(where, 0.0) + value
     most = sorted(failing, key=failing.__getitem__, reverse=True)[:_FAILING]
-    return requests, failures, {place: failing[place] for place in most}
+    return requests, failures, {where: failing[where] for where in most}
 
 
 def _sum(values: list[int]) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from authly.monitoring.multiprocess.families import Family, Sample
+from authly.monitoring.multiprocess.families import Child, Family, Sample
 
 
 class Lookup:
@@ -62,6 +62,32 @@ def buckets(family: Family | None, **labels: str) -> dict[float, float]:
                     edge = float(found["le"])
                     edges[edge] = edges.get(edge, 0.0) + value
     return edges
+
+
+def all_buckets(family: Family | None) -> dict[float, float]:
+    """Return the same over all series, for families with many: their values are added up by columns."""
+    children = [child for child in family.children if not child.hidden] if family is not None else []
+    if not children:
+        return {}
+    first, labels = children[0].names[0]
+    # Labels are in order, so in series of the same labels the edge stands at the same place.
+    place = next((at for at, (name, _) in enumerate(labels) if name == "le"), 0)
+    rows: dict[tuple[tuple[str, str], ...], list[Child]] = {}
+    try:
+        for child in children:
+            edges = tuple([labels[place] for name, labels in child.names if name == first])
+            rows.setdefault(edges, []).append(child)
+    except IndexError:
+        return buckets(family)
+    found: dict[float, float] = {}
+    for bounds, alike in rows.items():
+        in_front = all(name == first for name, _ in alike[0].names[: len(bounds)])
+        if not in_front or any(name != "le" for name, _ in bounds):
+            return buckets(family)
+        columns = zip(*(child.values for child in alike), strict=True)
+        for (_, bound), column in zip(bounds, columns, strict=False):
+            found[float(bound)] = found.get(float(bound), 0.0) + sum(column)
+    return found
 
 
 def quantile(share: float, edges: dict[float, float]) -> float | None:

@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from authly.monitoring.exporter.status.lookup import Lookup, buckets, quantile
+from authly.monitoring.exporter.status.lookup import Lookup, all_buckets, buckets, quantile
 from authly.monitoring.multiprocess.families import Child, Family, Sample
 
 
@@ -43,6 +45,31 @@ def test_buckets_are_added_up() -> None:
     assert buckets(family) == {0.1: 2.0, math.inf: 4.0}
     assert buckets(family, phase="a") == {0.1: 1.0, math.inf: 2.0}
     assert buckets(None) == {}
+
+
+EDGES = st.lists(st.sampled_from(["0.1", "0.5", "1.0", "2.5"]), unique=True).map(lambda edges: [*sorted(edges), "+Inf"])
+SERIES = st.tuples(
+    EDGES,
+    st.dictionaries(st.sampled_from(["a", "m", "z"]), st.sampled_from(["x", "y"])),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(st.lists(SERIES))
+def test_adding_up_by_columns_gives_the_same(series: list[tuple[list[str], dict[str, str], bool, bool]]) -> None:
+    """Whatever labels, edges and order of samples the series have, and whichever are hidden."""
+    children = []
+    for edges, labels, is_expired, sum_first in series:
+        names = [("h_bucket", tuple(sorted((*labels.items(), ("le", edge))))) for edge in edges]
+        total = ("h_sum", tuple(sorted(labels.items())))
+        child = Child((), [total, *names] if sum_first else [*names, total])
+        child.values = tuple(float(number) for number in range(1, len(edges) + 2))
+        child.expired = is_expired
+        children.append(child)
+    family = Family("h", "histogram", "Help.", children)
+    assert all_buckets(family) == buckets(family)
+    assert all_buckets(None) == {}
 
 
 @pytest.mark.parametrize(
