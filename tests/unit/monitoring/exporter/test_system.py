@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from authly.monitoring.exporter.collectors import processes
-from authly.monitoring.exporter.collectors.processes import Cpu, Identity, Tree, Usage
+from authly.monitoring.exporter.collectors.processes import Cpu, Identity, Processes, Tree, Usage, stat
 from authly.monitoring.exporter.collectors.system import (
     CPU_MODES,
     MEMORY_TYPES,
@@ -268,13 +269,13 @@ def test_costly_figures_are_asked_for_now_and_then(master: Master, monkeypatch: 
     """PSS and USS are up to fifteen seconds old; those of a process that is new are read at once."""
     now = 100.0
     asked: list[int] = []
-    detail = processes.detail
+    detail = Processes.detail
 
-    def counted(identity: Identity) -> processes.Detail | None:
+    def counted(processes_: Processes, identity: Identity) -> processes.Detail | None:
         asked.append(identity.pid)
-        return detail(identity)
+        return detail(processes_, identity)
 
-    monkeypatch.setattr(processes, "detail", counted)
+    monkeypatch.setattr(Processes, "detail", counted)
     collector = SystemCollector(Instance(master.pid), lambda: now)
     first = master.worker()
     collect(collector)
@@ -314,6 +315,26 @@ def test_what_is_not_permitted_is_absent(master: Master, monkeypatch: pytest.Mon
     assert {key[1:] for key in values if key[0] == "authly_open_file_descriptors"} == {("exporter",)}
 
 
+def test_what_the_kernel_tells_of_a_process_is_read_rightly(master: Master) -> None:
+    """As psutil reads it; a name with parentheses and spaces confuses nothing."""
+    for pid in (os.getpid(), master.pid, master.worker(0.02, own_child=True)):
+        found, expected = stat(pid), psutil.Process(pid)
+        assert found.parent == expected.ppid()
+        assert found.rss == pytest.approx(expected.memory_info().rss, abs=1 << 22)
+        assert found.vms == pytest.approx(expected.memory_info().vms, abs=1 << 22)
+        times = expected.cpu_times()
+        assert found.cpu == pytest.approx((times.user, times.system), abs=0.2)
+        assert found.ended_children == pytest.approx((times.children_user, times.children_system), abs=0.2)
+        assert not found.is_zombie
+    name = Path("/proc/self/comm")
+    before = name.read_text()
+    try:
+        name.write_text(") Z 1 (")
+        assert stat(os.getpid()).parent == os.getppid()
+    finally:
+        name.write_text(before)
+
+
 # The sums
 
 
@@ -335,8 +356,8 @@ def test_an_inconsistent_tree_does_not_let_the_sum_fall() -> None:
         return Usage(Cpu(seconds), Cpu(ended), 1, 1, 1, 1, 1, {})
 
     def tree(ended: float, *living: float) -> Tree:
-        workers = {Identity(number, 0.0): used(seconds) for number, seconds in enumerate(living)}
-        return Tree((Identity(99, 0.0), used(0, ended)), (Identity(98, 0.0), used(0)), workers, {}, False)
+        workers = {Identity(number, 0): used(seconds) for number, seconds in enumerate(living)}
+        return Tree((Identity(99, 0), used(0, ended)), (Identity(98, 0), used(0)), workers, {}, False)
 
     total = WorkerCpu(Cpu(1.0))
     assert total.total(tree(1.0, 2.0)).user == 2.0

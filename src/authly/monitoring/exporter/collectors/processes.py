@@ -1,5 +1,6 @@
-"""Read what the processes of an instance use: master, workers, exporter, by proc(5) through psutil.
+"""Read what the processes of an instance use: master, workers, exporter.
 
+One file of proc(5) has most of what changes from scrape to scrape, and is read here; for the rest there is psutil.
 Imported in the exporter's process alone, for psutil costs memory.
 """
 
@@ -14,6 +15,8 @@ import psutil
 _SWITCHES = re.compile(rb"^(?:non)?voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
 # Set in the flags of a process that was forked and has not executed anything since (include/linux/sched.h).
 _PF_FORKNOEXEC = 0x40
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _GONE = (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError)
 
 
@@ -41,10 +44,39 @@ class Cpu(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """A process, as no other ever was: numbers are used again, but not with the same moment of creation."""
+    """A process, as no other ever was: numbers are used again, but not with the same moment of creation.
+
+    Args:
+        pid: its number.
+        created: in ticks since the machine started.
+    """
 
     pid: int
-    created: float
+    created: int
+
+
+class Stat(NamedTuple):
+    """What ``/proc/PID/stat`` tells.
+
+    Args:
+        identity: of the process.
+        is_zombie: whether it only waits to be reaped.
+        parent: its number.
+        is_copy: whether it was forked and has not executed anything since.
+        cpu: its own processor time.
+        ended_children: that of those children that it has waited for, and of theirs.
+        vms: address space in bytes.
+        rss: resident memory in bytes.
+    """
+
+    identity: Identity
+    is_zombie: bool
+    parent: int
+    is_copy: bool
+    cpu: Cpu
+    ended_children: Cpu
+    vms: int
+    rss: int
 
 
 class Usage(NamedTuple):
@@ -101,104 +133,132 @@ class Tree(NamedTuple):
     is_consistent: bool
 
 
-def tree(master: int, known: set[int]) -> Tree:
-    """Look at all processes of an instance.
+class Processes:
+    """Looks at the processes of an instance.
 
     Args:
-        master: its process id; 0 where there is none.
-        known: process ids of children seen before. The kernel's list of children can lack one while another ends.
+        master: the process id of the master; 0 where there is none.
     """
-    own = psutil.Process()
-    exporter = _identity(own), usage(own)
-    workers: dict[Identity, Usage] = {}
-    others: dict[Identity, Cpu] = {}
-    if not master:
-        return Tree(None, exporter, workers, others, True)
-    parent = psutil.Process(master)
-    before = _ended_children(parent)
-    for pid in sorted(_children(parent) | known):
-        if pid == own.pid:
-            continue
-        with contextlib.suppress(*_GONE), (child := psutil.Process(pid)).oneshot():
-            if child.ppid() != master:
-                continue
-            # Gunicorn's workers are copies of the master. The exporter and a master that takes over (SIGUSR2) are
-            # children too, but execute a program of their own.
-            if _is_copy(pid):
-                workers[_identity(child)] = usage(child)
-            else:
-                times = child.cpu_times()
-                others[_identity(child)] = Cpu(times.user + times.children_user, times.system + times.children_system)
-    of_master = usage(psutil.Process(master))
-    return Tree((_identity(parent), of_master), exporter, workers, others, before == of_master.ended_children)
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        # What psutil knows of each.
+        self._known: dict[Identity, psutil.Process] = {}
+        # The kernel's list of children can lack one while another ends; those that were there are looked for.
+        self._children: set[int] = set()
+
+    def look(self) -> Tree:
+        """Look at all of them.
+
+        Raises:
+            ProcessLookupError: the master is gone.
+        """
+        own = stat(os.getpid())
+        exporter = own.identity, self._usage(own)
+        workers: dict[Identity, Usage] = {}
+        others: dict[Identity, Cpu] = {}
+        master: tuple[Identity, Usage] | None = None
+        is_consistent = True
+        if self._master:
+            before = stat(self._master)
+            for pid in sorted(_children(self._master) | self._children):
+                with contextlib.suppress(*_GONE):
+                    child = stat(pid)
+                    if child.parent != self._master or child.identity == own.identity:
+                        continue
+                    # Gunicorn's workers are copies of the master. The exporter and a master that takes over (SIGUSR2)
+                    # are children too, but execute a program of their own.
+                    if child.is_copy:
+                        workers[child.identity] = self._usage(child)
+                    else:
+                        others[child.identity] = child.cpu.plus(child.ended_children)
+            after = stat(self._master)
+            master = after.identity, self._usage(after)
+            is_consistent = before.ended_children == after.ended_children
+        self._children = {identity.pid for identity in (*workers, *others)}
+        alive = {own.identity, *workers, *([master[0]] if master else ())}
+        self._known = {identity: process for identity, process in self._known.items() if identity in alive}
+        return Tree(master, exporter, workers, others, is_consistent)
+
+    def detail(self, identity: Identity) -> Detail | None:
+        """Look at the memory of a process page by page; None if that is not permitted."""
+        try:
+            memory = self._process(identity).memory_full_info()
+        except (psutil.AccessDenied, PermissionError):
+            return None
+        except _GONE:
+            return Detail(0, 0)
+        return Detail(memory.pss, memory.uss)
+
+    def started(self, identity: Identity) -> float:
+        """Return when a process was created, in seconds since the epoch."""
+        return float(self._process(identity).create_time())
+
+    def _process(self, identity: Identity) -> psutil.Process:
+        """Return what psutil has of a process that was there a moment ago; it asks for nothing itself."""
+        known = self._known.get(identity)
+        if known is None:
+            known = self._known[identity] = psutil.Process(identity.pid)
+        return known
+
+    def _usage(self, found: Stat) -> Usage:
+        if not found.is_zombie:
+            with contextlib.suppress(*_GONE):
+                process = self._process(found.identity)
+                switches = dict(_switches(process.pid))
+                return Usage(
+                    found.cpu,
+                    found.ended_children,
+                    found.rss,
+                    found.vms,
+                    len(switches),
+                    _permitted(process.num_fds),
+                    _permitted(lambda: process.rlimit(psutil.RLIMIT_NOFILE)[0]),
+                    switches,
+                )
+        # It has ended, this moment or before: there are its times, and nothing else.
+        return Usage(found.cpu, found.ended_children, 0, 0, 0, None, None, {})
 
 
-def usage(process: psutil.Process) -> Usage:
-    """Look at one process; one that only waits to be reaped has its times, and nothing else.
+def stat(pid: int) -> Stat:
+    """Read ``/proc/PID/stat``.
 
     Raises:
-        psutil.NoSuchProcess: it is gone.
+        ProcessLookupError: the process is gone.
+        FileNotFoundError: likewise.
     """
-    with process.oneshot():
-        times = process.cpu_times()
-        cpu, ended = Cpu(times.user, times.system), Cpu(times.children_user, times.children_system)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return Usage(cpu, ended, 0, 0, 0, None, None, {})
-        memory = process.memory_info()
-        switches = dict(_switches(process.pid))
-        return Usage(
-            cpu,
-            ended,
-            memory.rss,
-            memory.vms,
-            len(switches),
-            _permitted(process.num_fds),
-            _permitted(lambda: process.rlimit(psutil.RLIMIT_NOFILE)[0]),
-            switches,
-        )
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - lighter
+        text = file.read()
+    # The name is in parentheses and may hold anything, a closing one too. proc(5) counts it as the second field.
+    fields = [b"", b"", b"", *text.rpartition(b")")[2].split()]
+    return Stat(
+        Identity(pid, int(fields[22])),
+        fields[3] == b"Z",
+        int(fields[4]),
+        bool(int(fields[9]) & _PF_FORKNOEXEC),
+        Cpu(int(fields[14]) / _TICKS, int(fields[15]) / _TICKS),
+        Cpu(int(fields[16]) / _TICKS, int(fields[17]) / _TICKS),
+        int(fields[23]),
+        int(fields[24]) * _PAGE,
+    )
 
 
-def detail(identity: Identity) -> Detail | None:
-    """Look at the memory of a process page by page; None if that is not permitted."""
-    try:
-        memory = psutil.Process(identity.pid).memory_full_info()
-    except (psutil.AccessDenied, PermissionError):
-        return None
-    except _GONE:
-        return Detail(0, 0)
-    return Detail(memory.pss, memory.uss)
-
-
-def _identity(process: psutil.Process) -> Identity:
-    return Identity(process.pid, process.create_time())
-
-
-def _ended_children(process: psutil.Process) -> Cpu:
-    times = process.cpu_times()
-    return Cpu(times.children_user, times.children_system)
-
-
-def _children(process: psutil.Process) -> set[int]:
+def _children(pid: int) -> set[int]:
     try:
         # Gunicorn forks in its main thread.
-        with open(f"/proc/{process.pid}/task/{process.pid}/children", "rb") as file:  # noqa: PTH123 - lighter
-            return {int(pid) for pid in file.read().split()}
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:  # noqa: PTH123
+            return {int(child) for child in file.read().split()}
     except FileNotFoundError:
         # A kernel without that list: psutil asks every process of the machine for its parent.
-        return {child.pid for child in process.children()}
-
-
-def _is_copy(pid: int) -> bool:
-    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-        # The name may hold anything, a closing parenthesis too; the flags are the seventh field after it.
-        return bool(int(file.read().rpartition(b")")[2].split()[6]) & _PF_FORKNOEXEC)
+        return {child.pid for child in psutil.Process(pid).children()}
 
 
 def _switches(pid: int) -> Iterator[tuple[int, tuple[int, int]]]:
     # The kernel counts them for each thread; those of the process would be those of its first one.
     with contextlib.suppress(*_GONE):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(*_GONE), open(f"/proc/{pid}/task/{thread}/status", "rb") as file:  # noqa: PTH123
+            path = f"/proc/{pid}/task/{thread}/status"
+            with contextlib.suppress(*_GONE), open(path, "rb", buffering=0) as file:  # noqa: PTH123
                 found = _SWITCHES.findall(file.read())
                 if len(found) == 2:
                     yield int(thread), (int(found[0]), int(found[1]))

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple, TypeVar
 
-from authly.monitoring.exporter.collectors import cgroups, processes
-from authly.monitoring.exporter.collectors.processes import Cpu, Detail, Identity, Tree, Usage
+from authly.monitoring.exporter.collectors import cgroups
+from authly.monitoring.exporter.collectors.processes import Cpu, Detail, Identity, Processes, Tree, Usage
 from authly.monitoring.multiprocess.families import Family, Sample
 
 ROLES = ("exporter", "master", "worker")
@@ -103,7 +103,7 @@ class SystemCollector:
         self._worker_cpu = WorkerCpu(instance.ended_exporters.plus(instance.ended_others))
         self._switches = {(role, kind): Ledger() for role in ROLES for kind in SWITCH_KINDS}
         self._details: dict[Identity, tuple[float, Detail | None]] = {}
-        self._known: set[int] = set()
+        self._processes = Processes(instance.master)
         self._container = cgroups.Container()
         # When the master started, and how long it had been running at a moment of the clock, which never jumps.
         self._started: float | None = None
@@ -125,10 +125,9 @@ class SystemCollector:
 
     def _look(self) -> Tree:
         for _ in range(_ATTEMPTS):
-            found = processes.tree(self._instance.master, self._known)
+            found = self._processes.look()
             if found.is_consistent:
                 break
-        self._known = {identity.pid for identity in (*found.workers, *found.others)}
         return found
 
     def _used(self, roles: dict[str, dict[Identity, Usage]]) -> list[Family]:
@@ -168,7 +167,7 @@ class SystemCollector:
         for identity in identities:
             last = self._details.get(identity)
             if last is None or now - last[0] >= DETAIL_SECONDS:
-                last = now, processes.detail(identity)
+                last = now, self._processes.detail(identity)
             details[identity] = last
         self._details = details
         return {identity: detail for identity, (_, detail) in details.items()}
@@ -204,7 +203,7 @@ class SystemCollector:
         if found.master is None:
             return []
         if self._started is None:
-            self._started = found.master[0].created
+            self._started = self._processes.started(found.master[0])
             self._age = time.time() - self._started, self._clock()
         age, at = self._age
         return [
