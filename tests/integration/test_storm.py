@@ -113,11 +113,12 @@ class Watch:
             time.sleep(max(0.0, 0.05 - (time.monotonic() - started)))
 
     def _compare(self, now: Series) -> None:
-        # The exporter's own counters begin anew with each exporter, as any process's do.
+        # The exporter's own counters begin anew with each exporter, as any process's do, and the CPU time of a worker.
         counters = {
             key: value
             for key, value in now.items()
-            if key[0].endswith(("_total", "_bucket", "_count", "_sum")) and not key[0].startswith("authly_exporter_")
+            if key[0].endswith(("_total", "_bucket", "_count", "_sum"))
+            and not key[0].startswith(("authly_exporter_", "gunicorn_worker_cpu_seconds"))
         }
         for key, before in self._last.items():
             after = counters.get(key)
@@ -131,8 +132,12 @@ class Watch:
             1 for master in self.masters for child in children(master) if child not in self._instance.exporters(master)
         )
         self.most_processes = max(self.most_processes, processes)
-        files = [name for name in os.listdir(self._instance.directory) if name.endswith(".db")]
-        self.most_files = max(self.most_files, len(files))
+        self.most_files = max(self.most_files, len(files_of_workers(self._instance)))
+
+
+def files_of_workers(instance: Instance) -> list[str]:
+    """Return the metric files of workers; a master has one of its own."""
+    return [name for name in os.listdir(instance.directory) if name.endswith(".db") and "_s" in name]
 
 
 @pytest.mark.serial
@@ -186,7 +191,11 @@ def test_storm(worker_class: str, make_instance: Callable[..., Instance]) -> Non
     assert watch.falls == []
     assert load.answered <= counted <= load.sent
     wait_until(lambda: total(instance.series(), "authly_http_requests_in_progress") == 0)
-    assert {name.rpartition("_s")[0] for name in os.listdir(instance.directory) if name.endswith(".db")} == FILE_TYPES
+    # Both masters kept book: who began and did not end lives.
+    ended, begun = (total(after, f"gunicorn_worker_{what}_total") for what in ("exits", "starts"))
+    assert begun - ended == total(after, "gunicorn_workers", state="alive")
+    assert total(after, "gunicorn_worker_exits_total", reason="signal") <= kills
+    assert {name.rpartition("_s")[0] for name in files_of_workers(instance)} == FILE_TYPES
     assert watch.most_files <= len(FILE_TYPES) * watch.most_processes
 
 

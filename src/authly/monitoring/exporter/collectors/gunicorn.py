@@ -88,7 +88,6 @@ class GunicornCollector:
         self._directory = directory
         self._monotonic = monotonic
         self._in_progress = RequestsInProgress(directory)
-        self._cpu: dict[int, _CPU] = {}
         self._pid_namespace = master_facts.namespace("pid")
         self._network_namespace = master_facts.namespace("net")
         # What the last collection saw, for whoever shows it in another way.
@@ -103,7 +102,7 @@ class GunicornCollector:
         self.snapshot = self.look()
         if not self.snapshot.masters:
             return []
-        return [*_of_masters(self.snapshot), *self._of_workers(self.snapshot), *_of_listeners(self.snapshot)]
+        return [*_of_masters(self.snapshot), *_of_workers(self.snapshot), *_of_listeners(self.snapshot)]
 
     def look(self) -> Snapshot:
         """Return what there is at this moment.
@@ -157,71 +156,6 @@ class GunicornCollector:
                 found.append(Listener(facts.name, sum(queue.waiting for queue in matching), sum(limits)))
         return found
 
-    def _of_workers(self, snapshot: Snapshot) -> list[Family]:
-        placed = [(worker.slot, worker) for worker in snapshot.workers if worker.slot is not None]
-
-        def family(name: str, help_: str, values: Iterable[tuple[int, float | None]]) -> Family:
-            samples = [
-                Sample(name, (("worker", str(slot)),), float(value)) for slot, value in values if value is not None
-            ]
-            return Family.of(name, "gauge", help_, samples)
-
-        cpu = [
-            Sample("gunicorn_worker_cpu_seconds_total", (("worker", str(slot)),), self._cpu_seconds(slot, worker))
-            for slot, worker in placed
-            if worker.process is not None
-        ]
-        return [
-            family(
-                "gunicorn_worker_age_seconds",
-                "Time since the worker was started.",
-                [(slot, worker.age) for slot, worker in placed],
-            ),
-            Family.of("gunicorn_worker_cpu_seconds", "counter", "CPU time used by the workers of a slot.", cpu),
-            family(
-                "gunicorn_worker_heartbeat_age_seconds",
-                "Time since the worker's last heartbeat.",
-                [(slot, worker.heartbeat_age) for slot, worker in placed],
-            ),
-            family(
-                "gunicorn_worker_memory_bytes",
-                "Resident memory of the worker.",
-                [(slot, worker.process.resident_bytes if worker.process else None) for slot, worker in placed],
-            ),
-            family(
-                "gunicorn_worker_requests_in_progress",
-                "Requests that the worker is answering.",
-                [(slot, worker.in_progress) for slot, worker in placed],
-            ),
-        ]
-
-    def _cpu_seconds(self, slot: int, worker: Worker) -> float:
-        assert worker.process is not None
-        cpu = self._cpu.setdefault(slot, _CPU())
-        return cpu.total((worker.pid, worker.process.started), worker.process.cpu_seconds)
-
-
-class _CPU:
-    """The CPU time of one slot, over all the workers that held it since the exporter began to look."""
-
-    def __init__(self) -> None:
-        self._of: tuple[int, int] | None = None
-        self._last = 0.0
-        self._before = 0.0
-
-    def total(self, process: tuple[int, int], seconds: float) -> float:
-        """Return the sum, which never falls.
-
-        Args:
-            process: process id and start, which together name a process for good.
-            seconds: that it has used.
-        """
-        if process != self._of:
-            self._before += self._last
-            self._of = process
-        self._last = seconds
-        return self._before + seconds
-
 
 def _of_masters(snapshot: Snapshot) -> list[Family]:
     masters, workers = snapshot.masters, snapshot.workers
@@ -247,6 +181,44 @@ def _of_masters(snapshot: Snapshot) -> list[Family]:
             "gunicorn_workers",
             "Workers, by state.",
             [((("state", state),), float(number)) for state, number in states.items()],
+        ),
+    ]
+
+
+def _of_workers(snapshot: Snapshot) -> list[Family]:
+    placed = [(worker.slot, worker) for worker in snapshot.workers if worker.slot is not None]
+
+    def family(name: str, help_: str, values: Iterable[tuple[int, float | None]]) -> Family:
+        samples = [Sample(name, (("worker", str(slot)),), float(value)) for slot, value in values if value is not None]
+        return Family.of(name, "gauge", help_, samples)
+
+    # As the kernel has it, and not added up: during an upgrade two exporters answer by turns, and must agree.
+    cpu = [
+        Sample("gunicorn_worker_cpu_seconds_total", (("worker", str(slot)),), worker.process.cpu_seconds)
+        for slot, worker in placed
+        if worker.process is not None
+    ]
+    return [
+        family(
+            "gunicorn_worker_age_seconds",
+            "Time since the worker was started.",
+            [(slot, worker.age) for slot, worker in placed],
+        ),
+        Family.of("gunicorn_worker_cpu_seconds", "counter", "CPU time used by the worker.", cpu),
+        family(
+            "gunicorn_worker_heartbeat_age_seconds",
+            "Time since the worker's last heartbeat.",
+            [(slot, worker.heartbeat_age) for slot, worker in placed],
+        ),
+        family(
+            "gunicorn_worker_memory_bytes",
+            "Resident memory of the worker.",
+            [(slot, worker.process.resident_bytes if worker.process else None) for slot, worker in placed],
+        ),
+        family(
+            "gunicorn_worker_requests_in_progress",
+            "Requests that the worker is answering.",
+            [(slot, worker.in_progress) for slot, worker in placed],
         ),
     ]
 
