@@ -3,6 +3,8 @@
 (() => {
   const EVERY = 1000;
   const PATIENCE = 5000;
+  // Where the exporter limits the rate, what the page asks for must not take the place of scrapes.
+  const LONGER = 15000;
   const live = document.getElementById("live");
   const pause = document.getElementById("pause");
   const lost = document.getElementById("lost");
@@ -10,6 +12,7 @@
   let asking = null;
   let paused = false;
   let lostAt = null;
+  let every = EVERY;
 
   // Changes only what differs, in place: what is selected, scrolled or focused stays so.
   function morph(from, to) {
@@ -59,6 +62,7 @@
 
   async function ask() {
     timer = 0;
+    every = EVERY;
     asking = new AbortController();
     const patience = setTimeout(() => asking.abort(), PATIENCE);
     try {
@@ -66,6 +70,9 @@
       if (answer.ok) show(await answer.text());
       else if (answer.status === 401 || answer.status === 403) {
         lose("The exporter no longer lets you look: reload the page to sign in again.");
+      } else if (answer.status === 429) {
+        every = LONGER;
+        lose("The exporter limits how often it may be asked; trying again every 15 seconds.");
       } else lose(`The exporter answers with status ${answer.status}; trying again each second.`);
     } catch {
       if (isWatched()) {
@@ -81,7 +88,7 @@
   const isWatched = () => !document.hidden && !paused;
 
   function plan() {
-    if (isWatched() && !timer && !asking) timer = setTimeout(ask, EVERY);
+    if (isWatched() && !timer && !asking) timer = setTimeout(ask, every);
   }
 
   function change() {
