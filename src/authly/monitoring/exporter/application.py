@@ -285,6 +285,9 @@ class Application:
     def _show(self, round_: Round, write: "Callable[[State], bytes]") -> Response:
         from authly.monitoring.exporter.status.state import State
 
+        # Of several who waited at the same time, the first looks for all.
+        if self._state is not None and self._clock() - self._state.now < _LOOK_SECONDS:
+            return Response(200, _HTML, write(self._state), _OF_THE_PAGE)
         seen = round_.peek()
         collection = self._collect()
         families = [

@@ -7,6 +7,7 @@ import pytest
 
 from authly.monitoring.exporter.application import Application, Configuration, Scrape
 from authly.monitoring.exporter.http import Request, Response
+from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
 from authly.monitoring.multiprocess.families import Family, Sample
 from tests.instance import parse, total
 
@@ -90,6 +91,24 @@ def test_several_who_look_cost_one_look(tmp_path: Path, clock: Clock) -> None:
     clock.now += 0.6
     ask(application, "/-/status")
     assert counted.runs == 2
+
+
+def test_several_who_wait_are_answered_from_one_look(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They asked before there was anything to show: the directory is read once for all of them."""
+    application = Application(Configuration(tmp_path), clock, lambda _: None)
+    looks = []
+    collect = DirectoryCollector.collect
+
+    def look(collector: DirectoryCollector, *, exemplars: bool = False) -> Collection:
+        looks.append(exemplars)
+        return collect(collector, exemplars=exemplars)
+
+    monkeypatch.setattr(DirectoryCollector, "collect", look)
+    pending = [application.begin(Request("GET", path)) for path in ("/", "/-/status", "/")]
+    assert [scrape.wait().status for scrape in pending if isinstance(scrape, Scrape)] == [200, 200, 200]
+    assert len(looks) == 1
 
 
 def test_looking_leaves_no_trace_in_a_scrape(tmp_path: Path, clock: Clock) -> None:

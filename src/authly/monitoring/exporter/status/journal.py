@@ -162,11 +162,11 @@ class Journal:
         return [(name, reason, at) for (name, reason), at in reversed(self._skipped.items())]
 
     def recent(self, seconds: float) -> list[Note]:
-        """Return the notes of the last so many seconds, and if there is one, the note before them."""
+        """Return the notes of the last so many seconds, and the one before them unless it is twice as old."""
         since = self._monotonic() - seconds
         notes = list(self.notes)
         first = next((index for index, note in enumerate(notes) if note.at >= since), len(notes))
-        return notes[max(0, first - 1) :]
+        return notes[first - 1 if first and notes[first - 1].at >= since - seconds else first :]
 
     def cpu_share(self, worker: Worker) -> float | None:
         """Return how much of one processor a worker has been using; None where that cannot be known."""

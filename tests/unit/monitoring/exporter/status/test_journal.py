@@ -103,12 +103,14 @@ def test_failures_are_named_by_their_endpoint(journal: Journal) -> None:
 
 
 def test_the_recent_notes_begin_with_the_one_before(journal: Journal, clock: Clock) -> None:
-    """So that what rose in the time asked for is seen in full."""
+    """So that what rose in the time asked for is seen in full; one of long ago says nothing of now."""
     for _ in range(10):
         journal.note([], NOTHING)
         clock.now += 5
     assert [note.at for note in journal.recent(20)] == [1025.0, 1030.0, 1035.0, 1040.0, 1045.0]
-    assert journal.recent(1)[-1].at == 1045.0
+    assert [note.at for note in journal.recent(3)] == [1045.0]
+    clock.now += 100
+    assert journal.recent(20) == []
 
 
 def test_memory_and_queue_are_of_the_snapshot(journal: Journal) -> None:
