@@ -3,9 +3,18 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretBytes, SecretStr, ValidationError
 
-from authly.settings import Settings, SettingsError, accepts, load_settings, variable_name, without_password
+from authly.settings import (
+    Settings,
+    SettingsError,
+    _shown,
+    accepts,
+    load_settings,
+    shown,
+    variable_name,
+    without_password,
+)
 
 
 def test_everything_has_a_default() -> None:
@@ -116,3 +125,33 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
     """Compose files and units leave empty what they do not set."""
     monkeypatch.setenv("AUTHLY_DATABASE_URL", "")
     assert load_settings().database_url is None
+
+
+def test_settings_are_shown_with_their_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them once, by its variable; what the environment says is told from defaults."""
+    monkeypatch.setenv("AUTHLY_WORKERS", "7")
+    listed = shown(load_settings())
+    assert {name for name, _, _ in listed} == {variable_name(field) for field in Settings.model_fields}
+    assert ("AUTHLY_WORKERS", "7", "environment") in listed
+    assert ("AUTHLY_METRICS_ENABLED", "true", "default") in listed
+    assert ("AUTHLY_METRICS_COLLECTORS", "not set", "default") in listed
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("admin_password", SecretStr("hunter2"), "set, and not shown"),
+        ("anything", SecretBytes(b"hunter2"), "set, and not shown"),
+        ("metrics_secret", "hunter2", "set, and not shown"),
+        ("api_tokens", ("hunter2",), "set, and not shown"),
+        ("signing_key", None, "not set"),
+        ("metrics_token_file", Path("/etc/tokens"), "/etc/tokens"),
+        ("cache_url", "redis://:hunter2@host/0", "redis://:***@host/0"),
+        ("password_min_length", 12, "12"),
+        ("metrics_enabled", False, "false"),
+        ("metrics_collectors", ("a:b", "c:d"), "a:b, c:d"),
+    ],
+)
+def test_secrets_are_not_shown(field: str, value: object, expected: str) -> None:
+    """By their type, and text by the name of the setting too; files of secrets and numbers about them are."""
+    assert _shown(field, value) == expected
