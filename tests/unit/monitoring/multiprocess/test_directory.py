@@ -214,7 +214,7 @@ def test_a_mount_point_with_a_space_is_recognised(tmp_path: Path, monkeypatch: p
 def test_a_real_mount_is_recognised(tmp_path: Path) -> None:
     """The kernel's own list is understood."""
     with small_disk(tmp_path / "disk") as disk:
-        assert directories._file_system(disk) == "tmpfs"
+        assert directories.file_system(disk) == "tmpfs"
 
 
 # own()
