@@ -22,7 +22,7 @@ GRACE_SECONDS = 5.0
 
 
 class Log:
-    """Writes warnings in the shape that the rest of Authly writes its log in.
+    """Writes lines in the shape that the rest of Authly writes its log in.
 
     Args:
         format_: json (an object a line) or console (for people).
@@ -31,26 +31,40 @@ class Log:
     def __init__(self, format_: str) -> None:
         self._format = format_
 
+    def info(self, words: str) -> None:
+        """Write a line that asks nothing of anybody."""
+        self._write("info", words)
+
     def warn(self, words: str) -> None:
-        """Write a line."""
+        """Write a line that somebody should read."""
+        self._write("warning", words)
+
+    def _write(self, level: str, words: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        record = {"event": words, "level": "warning", "logger": "authly.exporter", "timestamp": now}
-        line = json.dumps(record) if self._format == "json" else f"{now} [warning  ] {words} [authly.exporter]"
+        record = {"event": words, "level": level, "logger": "authly.exporter", "timestamp": now}
+        line = json.dumps(record) if self._format == "json" else f"{now} [{level:9}] {words} [authly.exporter]"
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
 def arguments(
-    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int
+    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int | None = None
 ) -> tuple[list[str], list[int]]:
-    """Return the arguments that start this module as a process of that configuration, and the descriptors it needs."""
+    """Return the arguments that start this module as a process of that configuration, and the descriptors it needs.
+
+    Args:
+        configuration: how the exporter is set up.
+        listeners: sockets that already listen.
+        watch_fd: the read end of a pipe, at whose end the exporter ends too; None for one that nobody supervises.
+    """
     fds = [listener.fileno() for listener in listeners]
+    watched = [] if watch_fd is None else [watch_fd]
     record = configuration._asdict() | {"directory": str(configuration.directory or "")}
     return [
         f"--configuration={json.dumps(record)}",
         f"--listen-fds={','.join(map(str, fds))}",
-        f"--watch-fd={watch_fd}",
-    ], [*fds, watch_fd]
+        f"--watch-fd={','.join(map(str, watched))}",
+    ], [*fds, *watched]
 
 
 def _allow_many_files() -> None:
@@ -73,7 +87,8 @@ def main(argv: Sequence[str]) -> int:
     # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     application.load_collectors()
-    server = Server(listeners, application.respond, watch_fd=int(options["watch-fd"]))
+    watch_fd = int(options["watch-fd"]) if options["watch-fd"] else None
+    server = Server(listeners, application.respond, watch_fd=watch_fd)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,0 +1,157 @@
+"""``authly metrics doctor``."""
+
+import json
+import os
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import click
+
+import authly
+from authly.cli.metrics.common import ERRORS, WARNINGS, directory_option, json_option
+from authly.monitoring.diagnosis import processes
+from authly.monitoring.diagnosis.diagnose import CHECKS, diagnose, look_into
+from authly.monitoring.diagnosis.findings import Finding
+from authly.monitoring.diagnosis.gunicorn_settings import (
+    GunicornSettings,
+    GunicornSettingsError,
+    arguments_of,
+    evaluate,
+)
+from authly.monitoring.diagnosis.processes import Instance, find_instance
+from authly.monitoring.diagnosis.subject import Subject
+from authly.settings import Settings, SettingsError, load_settings, variable_name
+
+_WIDTH = 100
+
+
+@click.command()
+@directory_option
+@click.option("--address", metavar="HOST:PORT", help="Where the exporter answers. Default: $AUTHLY_METRICS_BIND.")
+@click.option(
+    "--gunicorn-config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Gunicorn's configuration file. Default: what the running master was started with, else Authly's own.",
+)
+@json_option("One JSON object: directory, running, findings (code, severity, what, why, remedy).")
+def doctor(directory: Path | None, address: str | None, gunicorn_config: Path | None, as_json: bool) -> None:
+    r"""Look for what is wrong with the metrics of an instance, running or not, and say what to do about it.
+
+    Changes nothing. Looks at the directory, its file system, locks, files and what they hold, at the exporter, at
+    Gunicorn's settings, limits and versions, and at the environment. Run it as the user of Authly, or as root, with
+    the environment of Authly; what other users' processes do cannot be seen.
+
+    \b
+    Examples:
+      authly metrics doctor
+      authly metrics doctor --directory /run/authly/metrics --address 127.0.0.1:9464
+      authly metrics doctor --json | jq -r '.findings[].remedy'
+
+    \b
+    Exit codes:
+      0  nothing is wrong
+      2  the command line is wrong
+      3  there are warnings, and no errors
+      4  there are errors
+    """
+    subject = _subject(directory, address, gunicorn_config)
+    findings = diagnose(subject)
+    if as_json:
+        record = {
+            "directory": str(subject.directory),
+            "running": subject.instance.runs,
+            "findings": [finding._asdict() for finding in findings],
+        }
+        click.echo(json.dumps(record))
+    else:
+        _show(subject, findings)
+    if findings:
+        sys.exit(ERRORS if any(finding.severity == "error" for finding in findings) else WARNINGS)
+
+
+def _subject(directory: Path | None, address: str | None, gunicorn_config: Path | None) -> Subject:
+    """Gather what is to be looked at; settings that are wrong are something to report, not an obstacle."""
+    invalid: tuple[str, ...] = ()
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        invalid = tuple(str(error).splitlines())
+        settings = Settings.model_construct()
+    directory = directory or settings.metrics_directory
+    instance = find_instance(directory)
+    master = instance.masters[0] if instance.masters else None
+    environment = (processes.environment(master) if master else None) or dict(os.environ)
+    gunicorn, problem = _gunicorn(master, environment, gunicorn_config)
+    return Subject(
+        directory=directory,
+        environment=environment,
+        instance=instance,
+        contents=look_into(directory),
+        now=time.time(),
+        address=address or settings.metrics_bind,
+        path=settings.metrics_path,
+        max_bytes=settings.metrics_max_bytes,
+        measuring=settings.metrics_enabled,
+        known_variables=frozenset(variable_name(field) for field in Settings.model_fields),
+        invalid_settings=invalid,
+        gunicorn=gunicorn,
+        gunicorn_problem=problem,
+    )
+
+
+def _gunicorn(
+    master: int | None, environment: dict[str, str], file: Path | None
+) -> tuple[GunicornSettings | None, str]:
+    """Return how Gunicorn is set up, or why that is not known."""
+    folder = None
+    arguments = None
+    if master is not None and file is None:
+        arguments, folder = arguments_of(processes.command(master)), processes.folder(master)
+    if arguments is None:
+        configuration = file or Path(authly.__file__).with_name("gunicorn_conf.py")
+        # Gunicorn wants an application to be named; it is not loaded.
+        arguments = ["--config", str(configuration.absolute()), "authly.main:app"]
+    try:
+        return evaluate(arguments, environment, folder), ""
+    except GunicornSettingsError as error:
+        return None, str(error)
+
+
+def _show(subject: Subject, findings: list[Finding]) -> None:
+    click.echo(f"{subject.directory}: {_state(subject.instance)}")
+    for finding in findings:
+        click.echo()
+        click.secho(
+            f"{finding.severity}: {finding.code}", bold=True, fg="red" if finding.severity == "error" else "yellow"
+        )
+        for words in (finding.what, finding.why, f"-> {finding.remedy}"):
+            hanging = "     " if words.startswith("->") else "  "
+            click.echo(
+                textwrap.fill(
+                    words,
+                    _WIDTH,
+                    initial_indent="  ",
+                    subsequent_indent=hanging,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            )
+    click.echo()
+    errors = sum(finding.severity == "error" for finding in findings)
+    if findings:
+        click.echo(f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}")
+    else:
+        click.echo(f"nothing is wrong ({len(CHECKS)} checks)")
+
+
+def _state(instance: Instance) -> str:
+    if instance.runs:
+        return f"in use by {instance.owner}; {_count(len(instance.slots), 'slot')} held"
+    return "no instance runs here"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
