@@ -20,7 +20,7 @@ from authly.cli.lazy import LazyGroup
     },
 )
 def metrics() -> None:
-    r"""Prepare, diagnose and read the metrics of an instance, running or not.
+    """Prepare, diagnose and read the metrics of an instance, running or not.
 
     \b
     Exit codes of all of these:
@@ -29,4 +29,4 @@ def metrics() -> None:
       2  the command line is wrong
       3  doctor: there are warnings, and no errors
       4  doctor: there are errors
-    """
+    """  # noqa: D301

@@ -38,7 +38,7 @@ _WIDTH = 100
 )
 @json_option("One JSON object: directory, running, findings (code, severity, what, why, remedy).")
 def doctor(directory: Path | None, address: str | None, gunicorn_config: Path | None, as_json: bool) -> None:
-    r"""Look for what is wrong with the metrics of an instance, running or not, and say what to do about it.
+    """Look for what is wrong with the metrics of an instance, running or not, and say what to do about it.
 
     Changes nothing. Looks at the directory, its file system, locks, files and what they hold, at the exporter, at
     Gunicorn's settings, limits and versions, and at the environment. Run it as the user of Authly, or as root, with
@@ -56,7 +56,7 @@ def doctor(directory: Path | None, address: str | None, gunicorn_config: Path | 
       2  the command line is wrong
       3  there are warnings, and no errors
       4  there are errors
-    """
+    """  # noqa: D301
     subject = _subject(directory, address, gunicorn_config)
     findings = diagnose(subject)
     if as_json:

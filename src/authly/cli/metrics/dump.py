@@ -38,6 +38,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="OLD NEW",
     help="Show what changed between two expositions that were saved.",
 )
+@click.option("--buckets", is_flag=True, help="Let a difference show the buckets of histograms too.")
 @json_option("JSON: an object for each line that there would be, in one array.")
 def dump(
     directory: Path | None,
@@ -48,9 +49,10 @@ def dump(
     file: Path | None,
     diff: float | None,
     compare: tuple[Path, Path] | None,
+    buckets: bool,
     as_json: bool,
 ) -> None:
-    r"""Print the exposition, what one file holds, or what changed between two moments.
+    """Print the exposition, what one file holds, or what changed between two moments.
 
     Without --url the exporter of the directory is asked over its socket, which needs no password; where none answers,
     the files are merged here, and what only the exporter knows is missing.
@@ -72,21 +74,21 @@ def dump(
       0  it was printed
       1  it cannot be read; a line says why and what to do
       2  the command line is wrong
-    """
+    """  # noqa: D301
     if sum(choice is not None for choice in (file, diff, compare)) > 1:
         raise click.UsageError("Choose one of --file, --diff and --compare.")
     try:
         if file is not None:
             _print_file(_decode(file), as_json)
         elif compare is not None:
-            changes = difference(*(_saved(path) for path in compare))
-            _print_changes(changes, as_json)
+            before, after = (_saved(path) for path in compare)
+            _print_changes(difference(before, after), buckets, as_json)
         else:
             source = source_of(directory, url, header, ca_file)
             if diff is not None:
                 before = _taken(source)
                 time.sleep(diff)
-                _print_changes(difference(before, _taken(source)), as_json)
+                _print_changes(difference(before, _taken(source)), buckets, as_json)
             elif as_json:
                 _print_json(_samples(_taken(source)))
             else:
@@ -149,7 +151,10 @@ def _samples(snapshot: Snapshot) -> list[dict[str, Any]]:
     ]
 
 
-def _print_changes(changes: list[Change], as_json: bool) -> None:
+def _print_changes(changes: list[Change], buckets: bool, as_json: bool) -> None:
+    if not buckets:
+        # One observation changes a dozen of them, and nobody can see what else did.
+        changes = [change for change in changes if "le" not in dict(change.labels)]
     if as_json:
         _print_json(
             [

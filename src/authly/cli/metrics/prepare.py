@@ -15,7 +15,7 @@ from authly.monitoring.multiprocess.directory import DirectoryUnusableError
 @directory_option
 @json_option("One JSON object: directory, export, owner, warnings.")
 def prepare(directory: Path | None, as_json: bool) -> None:
-    r"""Create and check the directory of the metric files; print the line that a deploy script evaluates.
+    """Create and check the directory of the metric files; print the line that a deploy script evaluates.
 
     On standard output there is that line and nothing else; messages go to standard error. Nothing in the directory is
     changed or deleted, and an instance that runs there is not disturbed.
@@ -31,7 +31,7 @@ def prepare(directory: Path | None, as_json: bool) -> None:
       0  the directory can be used (there may be warnings)
       1  it cannot; a line says why and what to do
       2  the command line is wrong
-    """
+    """  # noqa: D301
     directory = directory or configured_directory()
     try:
         warnings = metrics_directory.check(directory)

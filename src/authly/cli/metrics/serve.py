@@ -18,7 +18,7 @@ from authly.settings import load_settings
 @click.option("--bind", metavar="HOST:PORT", help="Where to answer. Default: $AUTHLY_METRICS_BIND.")
 @json_option("Write the log as JSON, an object a line, whatever $AUTHLY_LOG_FORMAT says.")
 def serve(directory: Path | None, bind: str | None, as_json: bool) -> None:
-    r"""Answer scrapes of a directory that others write to: the exporter alone, as a sidecar.
+    """Answer scrapes of a directory that others write to: the exporter alone, as a sidecar.
 
     Reads the directory and takes nothing in it: no lock, no slot, no socket, and no file is deleted. Where the
     directory is not there yet, it says so, answers with its own metrics, and with all of them from the moment the
@@ -34,7 +34,7 @@ def serve(directory: Path | None, bind: str | None, as_json: bool) -> None:
       0  it was told to end
       1  it cannot listen at that address
       2  the command line is wrong
-    """
+    """  # noqa: D301
     settings = load_settings()
     configuration = exporter_configuration(settings)
     if directory is not None:

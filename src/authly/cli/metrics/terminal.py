@@ -32,7 +32,7 @@ class Terminal:
 
     def show(self, lines: Sequence[str]) -> None:
         """Replace the page, without clearing it first: that would flicker."""
-        text = f"{_REST_OF_LINE}\r\n".join(lines)
+        text = f"{_REST_OF_LINE}\n".join(lines)
         sys.stdout.write(f"{_HOME}{text}{_REST_OF_LINE}{_REST_OF_SCREEN}")
         sys.stdout.flush()
 

@@ -47,7 +47,7 @@ def top(
     once: bool,
     as_json: bool,
 ) -> None:
-    r"""Watch an instance work: busiest and slowest endpoints, error rates, workers.
+    """Watch an instance work: busiest and slowest endpoints, error rates, workers.
 
     The numbers are those of the last interval; with --once, and at first, of everything since the instance began to
     count. Quantiles are estimated from the buckets of histograms, as PromQL does. Keys: r, m, p and e order by
@@ -65,7 +65,7 @@ def top(
       0  it was told to end
       1  the metrics cannot be read; a line says why and what to do
       2  the command line is wrong
-    """
+    """  # noqa: D301
     source = source_of(directory, url, header, ca_file)
     place = url or str(directory or "this instance")
     try:
@@ -121,7 +121,8 @@ def _watch(source: Source, place: str, sort: str, interval: float) -> None:
     with whole_screen() as terminal:
         while True:
             columns, lines = terminal.size
-            title = f"authly metrics top: {place}, by {sort}, every {interval:g} s   [r]equests [m]ean [p]95 [e]rrors [q]uit"
+            keys = "[r]equests [m]ean [p]95 [e]rrors [q]uit"
+            title = f"authly metrics top: {place}, by {sort}, every {interval:g} s   {keys}"
             shown = table(work, title, sort, columns, lines - 1, colour=True)
             terminal.show([*shown, problem[:columns]] if problem else shown)
             key = terminal.key(due - time.monotonic())

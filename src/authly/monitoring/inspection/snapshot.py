@@ -51,7 +51,7 @@ def parse(exposition: bytes, moment: float) -> Snapshot:
         families = (parse_openmetrics if text.endswith("# EOF\n") else parse_text)(text)
         for family in families:
             for sample in family.samples:
-                values[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+                values[sample.name, tuple(sorted(sample.labels.items()))] = float(sample.value)
                 if family.type == "counter" or (
                     family.type in {"histogram", "summary"} and "quantile" not in sample.labels
                 ):
