@@ -48,23 +48,22 @@ class Log:
 
 
 def arguments(
-    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int | None = None
+    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int = -1
 ) -> tuple[list[str], list[int]]:
     """Return the arguments that start this module as a process of that configuration, and the descriptors it needs.
 
     Args:
         configuration: how the exporter is set up.
         listeners: sockets that already listen.
-        watch_fd: the read end of a pipe, at whose end the exporter ends too; None for one that nobody supervises.
+        watch_fd: the read end of a pipe, with whose end it ends; -1 where nobody supervises it.
     """
     fds = [listener.fileno() for listener in listeners]
-    watched = [] if watch_fd is None else [watch_fd]
     record = configuration._asdict() | {"directory": str(configuration.directory or "")}
     return [
         f"--configuration={json.dumps(record)}",
         f"--listen-fds={','.join(map(str, fds))}",
-        f"--watch-fd={','.join(map(str, watched))}",
-    ], [*fds, *watched]
+        f"--watch-fd={watch_fd}",
+    ], [*fds, *([watch_fd] if watch_fd >= 0 else [])]
 
 
 def _allow_many_files() -> None:
@@ -87,8 +86,8 @@ def main(argv: Sequence[str]) -> int:
     # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     application.load_collectors()
-    watch_fd = int(options["watch-fd"]) if options["watch-fd"] else None
-    server = Server(listeners, application.respond, watch_fd=watch_fd)
+    watch_fd = int(options["watch-fd"])
+    server = Server(listeners, application.respond, watch_fd=watch_fd if watch_fd >= 0 else None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     with contextlib.suppress(KeyboardInterrupt):

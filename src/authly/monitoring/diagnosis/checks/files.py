@@ -10,7 +10,7 @@ from authly.monitoring.diagnosis.findings import Finding, error, warning
 from authly.monitoring.diagnosis.subject import Subject
 from authly.monitoring.exporter.sockets import SOCKET_NAME
 from authly.monitoring.multiprocess import directory as metrics_directory
-from authly.monitoring.multiprocess import exemplars, file_format, retention
+from authly.monitoring.multiprocess import dense_file, exemplars, file_format, retention
 from authly.monitoring.multiprocess.collector import DirectoryCollector
 
 _SET_ASIDE = ".corrupt"
@@ -166,6 +166,6 @@ def _some(names: list[str]) -> str:
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
-def exemplar_files(names: tuple[str, ...], slot: int) -> list[str]:
-    """Return the exemplar files of a slot."""
-    return [name for name in names if exemplars.parse_name(name) == slot]
+def companions(names: tuple[str, ...], slot: int) -> list[str]:
+    """Return the files that lie beside the metric files of a slot: its exemplars, its numbers once more."""
+    return [name for name in names if slot in {exemplars.parse_name(name), dense_file.parse_name(name)}]

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from authly.monitoring.diagnosis.checks.files import exemplar_files
+from authly.monitoring.diagnosis.checks.files import companions
 from authly.monitoring.diagnosis.findings import Finding, warning
 from authly.monitoring.diagnosis.subject import Subject
 
@@ -71,7 +71,7 @@ def budget(subject: Subject) -> Iterator[Finding]:
         if file.name is not None and file.name.slot is not None:
             taken[file.name.slot] = taken.get(file.name.slot, 0) + file.size
     for slot in taken:
-        for name in exemplar_files(subject.contents.names, slot):
+        for name in companions(subject.contents.names, slot):
             with contextlib.suppress(OSError):
                 taken[slot] += (subject.directory / name).stat().st_size
     full = {slot: size for slot, size in taken.items() if size > _NEARLY * subject.max_bytes}
