@@ -187,7 +187,6 @@ def _print_file(file: DecodedFile, as_json: bool) -> None:
             "slot": name.slot if name else None,
             "size": file.size,
             "used": file.used,
-            "changes": file.changes,
             "removals": file.removals,
             "entries": [{**entry._asdict(), "value": _number(entry.value)} for entry in file.entries],
         }
@@ -197,7 +196,7 @@ def _print_file(file: DecodedFile, as_json: bool) -> None:
     writer = f"slot {name.slot}" if name and name.slot is not None else f"writer {name.writer}" if name else "no slot"
     click.echo(
         f"# {file.path}: {kind}, {writer}, {file.used} of {file.size} bytes in use, {len(file.entries)} entries, "
-        f"{file.changes} changes, {file.removals} removals"
+        f"{file.removals} removals"
     )
     for entry in file.entries:
         click.echo(_line(entry))

@@ -45,7 +45,6 @@ class DecodedFile(NamedTuple):
         name: what its name says; None where the name is not that of a metric file.
         size: in bytes.
         used: how many of them are in use.
-        changes: how often a number was written, modulo 65536.
         removals: how often a series was removed, modulo 65536.
         uid: the user it belongs to.
         mode: its permissions.
@@ -56,7 +55,6 @@ class DecodedFile(NamedTuple):
     name: FileName | None
     size: int
     used: int
-    changes: int
     removals: int
     uid: int
     mode: int
@@ -82,14 +80,12 @@ def decode(path: Path) -> DecodedFile:
     if len(data) < used:
         raise CorruptFileError(f"{len(data)} of {used} bytes said to be in use are there")
     entries = [_entry(data, key, value) for key, value in file_format.iterate_entries(data, used)]
-    cells = memoryview(header.ljust(file_format.HEADER_SIZE, b"\0")).cast("H")
     return DecodedFile(
         path,
         file_format.parse_name(path.name),
         status.st_size,
         used,
-        cells[file_format.CHANGES],
-        cells[file_format.REMOVALS],
+        file_format.removals(header) if used else 0,
         status.st_uid,
         stat.S_IMODE(status.st_mode),
         entries,

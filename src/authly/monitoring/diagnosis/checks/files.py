@@ -9,8 +9,8 @@ from authly.monitoring.diagnosis import processes
 from authly.monitoring.diagnosis.findings import Finding, error, warning
 from authly.monitoring.diagnosis.subject import Subject
 from authly.monitoring.exporter.sockets import SOCKET_NAME
-from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess import dense_file, exemplars, file_format, retention
+from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess.collector import DirectoryCollector
 
 _SET_ASIDE = ".corrupt"
