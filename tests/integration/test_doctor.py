@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from authly.cli.metrics.doctor import doctor
 from authly.monitoring.diagnosis.checks import directory as directory_checks
 from authly.monitoring.diagnosis.checks import exporter as exporter_checks
 from authly.monitoring.diagnosis.checks import numbers as number_checks
+from authly.monitoring.diagnosis.gunicorn_settings import GunicornSettings, evaluate
 from tests.instance import Instance, free_port
 from tests.processes import kill, wait_until
 from tests.requirements import require
@@ -97,11 +98,25 @@ class Site:
         return result.exit_code, {finding["code"]: finding for finding in findings}
 
 
+_evaluated: dict[Any, GunicornSettings] = {}
+
+
+def evaluate_once(arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None) -> GunicornSettings:
+    """Evaluate a Gunicorn configuration once for all sites that differ in their paths alone."""
+    paths = {"PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir", "AUTHLY_STATE_DIR", "AUTHLY_METRICS_BIND"}
+    others = {name: value for name, value in environment.items() if name not in paths and name != "PYTEST_CURRENT_TEST"}
+    question = tuple(arguments), tuple(sorted(others.items()))
+    if question not in _evaluated:
+        _evaluated[question] = evaluate(arguments, environment, folder)
+    return _evaluated[question]
+
+
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Return a place without fault, where no instance runs."""
     # Instances here are pretended by one process, and no master will bring an exporter back.
     monkeypatch.setattr(exporter_checks, "_PATIENCE", 0.0)
+    monkeypatch.setattr(sys.modules["authly.cli.metrics.doctor"], "evaluate", evaluate_once)
     umask = os.umask(0o077)
     try:
         with ExitStack() as stack:
