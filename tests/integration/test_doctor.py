@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from authly.monitoring.diagnosis.checks import directory as directory_checks
 from authly.monitoring.diagnosis.checks import exporter as exporter_checks
 from authly.monitoring.diagnosis.checks import numbers as number_checks
 from authly.monitoring.diagnosis.gunicorn_settings import GunicornSettings, evaluate
+from authly.monitoring.multiprocess.lease import held_slots
 from tests.instance import Instance, free_port
 from tests.processes import kill, wait_until
 from tests.requirements import require
@@ -552,6 +554,15 @@ def test_a_planted_fault_is_found(planted: Fault, site: Site) -> None:
     assert code == (4 if any(finding["severity"] == "error" for finding in findings.values()) else 3)
 
 
+def test_the_user_of_the_instance_can_be_named(site: Site) -> None:
+    """Root can look at the directory of another user, by name or number."""
+    require("root", os.geteuid() == 0, "only root can give a directory away")
+    os.chown(site.directory, NOBODY, NOBODY)
+    for name in (pwd.getpwuid(NOBODY).pw_name, str(NOBODY)):
+        site.options = ["--user", name]
+        assert site.diagnose() == (0, {})
+
+
 def test_nothing_is_found_before_an_instance_has_run(site: Site) -> None:
     """In a directory that was prepared nothing is wrong."""
     assert site.diagnose() == (0, {})
@@ -592,11 +603,14 @@ def test_nothing_is_wrong_with_a_healthy_instance(make_instance: MakeInstance, m
 
     victim = instance.workers()[0]
     kill(victim)
-    wait_until(lambda: victim not in instance.workers() and len(instance.workers()) == 2)
-    wait_until(instance.is_live)
+    wait_until(lambda: victim not in instance.workers() and held_slots(instance.directory) == [0, 1])
     done = run_doctor(instance, "--json")
     assert done.returncode == 0, done.stdout
-    assert json.loads(done.stdout) == {"directory": str(instance.directory), "running": True, "findings": []}
+    record = json.loads(done.stdout)
+    assert record["findings"] == []
+    assert (record["directory"], record["running"]) == (str(instance.directory), True)
+    assert record["masters"] == [instance.master]
+    assert sorted(pid for (pid,) in record["slots"].values()) == sorted(instance.workers())
 
     # Upgraded under the running instance.
     monkeypatch.setattr(exporter_checks, "__version__", "99.0")

@@ -250,6 +250,8 @@ def test_dump_of_something_that_is_no_exposition(tmp_path: Path) -> None:
         (["top", "--sort", "luck"], "Invalid value"),
         (["serve", "--bind", "nonsense"], "not HOST:PORT"),
         (["doctor", "--gunicorn-config", "/nowhere"], "does not exist"),
+        (["doctor", "--address", "nonsense"], "not HOST:PORT"),
+        (["doctor", "--user", "nobody-of-this-name"], "there is no user"),
         (["nonsense"], "No such command"),
     ],
 )

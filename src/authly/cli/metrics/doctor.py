@@ -2,6 +2,8 @@
 
 import json
 import os
+import pwd
+import re
 import sys
 import textwrap
 import time
@@ -27,17 +29,41 @@ from authly.settings import Settings, SettingsError, load_settings, variable_nam
 _WIDTH = 100
 
 
+def _host_and_port(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):[0-9]{1,5}", value):
+        raise click.BadParameter(f"{value!r} is not HOST:PORT or [IPv6]:PORT")
+    return value
+
+
+def _user_id(_: click.Context, __: click.Parameter, value: str | None) -> int:
+    if value is None:
+        return os.geteuid()
+    try:
+        return int(value) if value.isdecimal() else pwd.getpwnam(value).pw_uid
+    except KeyError:
+        raise click.BadParameter(f"there is no user {value!r}") from None
+
+
 @click.command()
 @directory_option
-@click.option("--address", metavar="HOST:PORT", help="Where the exporter answers. Default: $AUTHLY_METRICS_BIND.")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    callback=_host_and_port,
+    help="Where the exporter answers. Default: $AUTHLY_METRICS_BIND.",
+)
+@click.option("--user", metavar="NAME", callback=_user_id, help="Who Authly runs as. Default: who calls this.")
 @click.option(
     "--gunicorn-config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Gunicorn's configuration file. Default: what the running master was started with, else Authly's own.",
 )
-@json_option("One JSON object: directory, running, findings (code, severity, what, why, remedy).")
-def doctor(directory: Path | None, address: str | None, gunicorn_config: Path | None, as_json: bool) -> None:
+@json_option(
+    "One JSON object: directory, running, owner, masters, slots with their holders, findings (code, severity, what, "
+    "why, remedy)."
+)
+def doctor(directory: Path | None, address: str | None, user: int, gunicorn_config: Path | None, as_json: bool) -> None:
     """Look for what is wrong with the metrics of an instance, running or not, and say what to do about it.
 
     Changes nothing. Looks at the directory, its file system, locks, files and what they hold, at the exporter, at
@@ -57,12 +83,15 @@ def doctor(directory: Path | None, address: str | None, gunicorn_config: Path | 
       3  there are warnings, and no errors
       4  there are errors
     """  # noqa: D301
-    subject = _subject(directory, address, gunicorn_config)
+    subject = _subject(directory, address, user, gunicorn_config)
     findings = diagnose(subject)
     if as_json:
         record = {
             "directory": str(subject.directory),
             "running": subject.instance.runs,
+            "owner": subject.instance.owner,
+            "masters": subject.instance.masters,
+            "slots": subject.instance.slots,
             "findings": [finding._asdict() for finding in findings],
         }
         click.echo(json.dumps(record))
@@ -72,7 +101,7 @@ def doctor(directory: Path | None, address: str | None, gunicorn_config: Path | 
         sys.exit(ERRORS if any(finding.severity == "error" for finding in findings) else WARNINGS)
 
 
-def _subject(directory: Path | None, address: str | None, gunicorn_config: Path | None) -> Subject:
+def _subject(directory: Path | None, address: str | None, user: int, gunicorn_config: Path | None) -> Subject:
     """Gather what is to be looked at; settings that are wrong are something to report, not an obstacle."""
     invalid: tuple[str, ...] = ()
     try:
@@ -91,6 +120,7 @@ def _subject(directory: Path | None, address: str | None, gunicorn_config: Path 
         instance=instance,
         contents=look_into(directory),
         now=time.time(),
+        user=user,
         address=address or settings.metrics_bind,
         path=settings.metrics_path,
         max_bytes=settings.metrics_max_bytes,
@@ -122,6 +152,8 @@ def _gunicorn(
 
 def _show(subject: Subject, findings: list[Finding]) -> None:
     click.echo(f"{subject.directory}: {_state(subject.instance)}")
+    for slot, pids in subject.instance.slots.items():
+        click.echo(f"  slot {slot}: process {', '.join(map(str, pids)) or 'unknown'}")
     for finding in findings:
         click.echo()
         click.secho(
@@ -149,7 +181,7 @@ def _show(subject: Subject, findings: list[Finding]) -> None:
 
 def _state(instance: Instance) -> str:
     if instance.runs:
-        return f"in use by {instance.owner}; {_count(len(instance.slots), 'slot')} held"
+        return f"in use by {instance.owner}"
     return "no instance runs here"
 
 

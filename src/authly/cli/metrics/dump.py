@@ -188,7 +188,10 @@ def _print_file(file: DecodedFile, as_json: bool) -> None:
             "size": file.size,
             "used": file.used,
             "removals": file.removals,
-            "entries": [{**entry._asdict(), "value": _number(entry.value)} for entry in file.entries],
+            "entries": [
+                {**entry._asdict(), "value": _number(entry.value), "timestamp": _number(entry.timestamp)}
+                for entry in file.entries
+            ],
         }
         _print_json(record)
         return

@@ -34,6 +34,7 @@ class Subject(NamedTuple):
         instance: what runs on the directory.
         contents: what is in the directory.
         now: seconds since the epoch.
+        user: the user id that Authly runs as, or is to run as.
         address: ``HOST:PORT`` of the exporter; empty where it is not to be asked.
         path: of the exposition.
         max_bytes: how many bytes of the directory each worker may take; 0 for no limit.
@@ -49,6 +50,7 @@ class Subject(NamedTuple):
     instance: Instance
     contents: Contents
     now: float
+    user: int
     address: str = ""
     path: str = "/metrics"
     max_bytes: int = 0

@@ -56,15 +56,15 @@ def owner(subject: Subject) -> Iterator[Finding]:
     if status is None:
         return
     # Whose the processes of a running instance are is looked at elsewhere.
-    if not subject.instance.masters and os.geteuid() != status.st_uid:
+    if not subject.instance.masters and subject.user != status.st_uid:
         yield error(
             "directory_owner",
-            f"The metrics directory {subject.directory} belongs to user id {status.st_uid}, and this command runs as "
-            f"{os.geteuid()}.",
+            f"The metrics directory {subject.directory} belongs to user id {status.st_uid}, and Authly is to run as "
+            f"{subject.user}.",
             "Authly keeps metrics only in a directory of its own user; in another each worker keeps its metrics to "
             "itself.",
-            f"Run this command as the user of Authly; if it already does, run `chown {os.geteuid()} "
-            f"{subject.directory}`, or set PROMETHEUS_MULTIPROC_DIR to a directory of its own.",
+            f"Run this command as the user of Authly, or name that with --user. If this is it, run `chown "
+            f"{subject.user} {subject.directory}`, or set PROMETHEUS_MULTIPROC_DIR to a directory of its own.",
         )
 
 

@@ -94,7 +94,8 @@ def _ask(place: str, path: str) -> Answer:
         try:
             return ask(http.client.HTTPSConnection(place, timeout=_SECONDS, context=context), path)
         except ssl.SSLError as other:
-            if "CERTIFICATE_REQUIRED" in (other.reason or ""):
+            # The other side understood, and refused for want of a certificate.
+            if "ALERT" in (other.reason or ""):
                 raise
             raise problem from None
         except OSError:
