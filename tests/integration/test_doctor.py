@@ -24,7 +24,7 @@ from authly.monitoring.diagnosis.checks import numbers as number_checks
 from authly.monitoring.diagnosis.gunicorn_settings import GunicornSettings, evaluate
 from authly.monitoring.multiprocess.lease import held_slots
 from tests.instance import Instance, free_port
-from tests.processes import kill, wait_until
+from tests.processes import is_alive, kill, wait_until
 from tests.requirements import require
 from tests.unit.monitoring.multiprocess.support import Console, fill, key, metric_file, small_disk
 
@@ -603,7 +603,7 @@ def test_nothing_is_wrong_with_a_healthy_instance(make_instance: MakeInstance, m
 
     victim = instance.workers()[0]
     kill(victim)
-    wait_until(lambda: victim not in instance.workers() and held_slots(instance.directory) == [0, 1])
+    wait_until(lambda: not is_alive(victim) and held_slots(instance.directory) == [0, 1])
     done = run_doctor(instance, "--json")
     assert done.returncode == 0, done.stdout
     record = json.loads(done.stdout)
