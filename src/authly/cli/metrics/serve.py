@@ -61,7 +61,10 @@ def serve(directory: Path | None, bind: str | None, as_json: bool) -> None:
             f"http://{address}{configuration.path} without its metrics until Authly creates it. If it has another, "
             "name it with --directory or PROMETHEUS_MULTIPROC_DIR."
         )
-    arguments, fds = exporter.arguments(configuration, [listener])
+    # An exporter ends with the other end of its pipe. Nobody supervises this one: it holds that end itself.
+    watch_fd, own_end = os.pipe()
+    os.set_inheritable(own_end, True)
+    arguments, fds = exporter.arguments(configuration, [listener], watch_fd)
     for fd in fds:
         os.set_inheritable(fd, True)
     # A process that had to know all settings is three times the size of an exporter. -P: what lies in the working

@@ -79,7 +79,7 @@ def _held_slots(directory: Path) -> list[int]:
     for name in names:
         slot = lease.parse_lock_name(name)
         try:
-            if slot is not None and lease.is_held(directory, slot):
+            if slot is not None and name == lease.lock_path(directory, slot).name and lease.is_held(directory, slot):
                 held.append(slot)
         except OSError:
             continue  # a check of its own looks at lock files that cannot be asked

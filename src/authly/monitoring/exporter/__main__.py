@@ -48,22 +48,16 @@ class Log:
 
 
 def arguments(
-    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int = -1
+    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int
 ) -> tuple[list[str], list[int]]:
-    """Return the arguments that start this module as a process of that configuration, and the descriptors it needs.
-
-    Args:
-        configuration: how the exporter is set up.
-        listeners: sockets that already listen.
-        watch_fd: the read end of a pipe, with whose end it ends; -1 where nobody supervises it.
-    """
+    """Return the arguments that start this module as a process of that configuration, and the descriptors it needs."""
     fds = [listener.fileno() for listener in listeners]
     record = configuration._asdict() | {"directory": str(configuration.directory or "")}
     return [
         f"--configuration={json.dumps(record)}",
         f"--listen-fds={','.join(map(str, fds))}",
         f"--watch-fd={watch_fd}",
-    ], [*fds, *([watch_fd] if watch_fd >= 0 else [])]
+    ], [*fds, watch_fd]
 
 
 def _allow_many_files() -> None:
@@ -86,8 +80,7 @@ def main(argv: Sequence[str]) -> int:
     # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     application.load_collectors()
-    watch_fd = int(options["watch-fd"])
-    server = Server(listeners, application.respond, watch_fd=watch_fd if watch_fd >= 0 else None)
+    server = Server(listeners, application.respond, watch_fd=int(options["watch-fd"]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     with contextlib.suppress(KeyboardInterrupt):

@@ -20,12 +20,6 @@ def lock_path(directory: Path, slot: int) -> Path:
     return directory / f"s{slot}.lock"
 
 
-def parse_lock_name(name: str) -> int | None:
-    """Return the slot that a file's name says, or None for a name that is not a lock file's."""
-    match = _LOCK_FILE.fullmatch(name)
-    return int(match[1]) if match else None
-
-
 class Lease:
     """A slot that this process holds until it releases it or dies.
 
@@ -94,5 +88,11 @@ def holder_pid(directory: Path, slot: int) -> int | None:
 
 def held_slots(directory: Path) -> list[int]:
     """Return the slots that processes hold at this moment, in order."""
-    slots = sorted(slot for name in os.listdir(directory) if (slot := parse_lock_name(name)) is not None)
+    matches = (_LOCK_FILE.fullmatch(name) for name in os.listdir(directory))
+    slots = sorted(int(match[1]) for match in matches if match)
     return [slot for slot in slots if is_held(directory, slot)]
+
+
+def parse_lock_name(name: str) -> int | None:
+    """Return the slot that a file's name says, or None for a name that is not a lock file's."""
+    return int(name[1:].removesuffix(".lock")) if _LOCK_FILE.fullmatch(name) else None
