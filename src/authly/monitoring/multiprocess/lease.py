@@ -78,6 +78,11 @@ def is_held(directory: Path, slot: int) -> bool:
         os.close(fd)
 
 
+def parse_lock_name(name: str) -> int | None:
+    """Return the slot that a file's name says, or None for a name that is not a lock file's."""
+    return int(name[1:].removesuffix(".lock")) if _LOCK_FILE.fullmatch(name) else None
+
+
 def holder_pid(directory: Path, slot: int) -> int | None:
     """Return the process id that the holder of a slot wrote down, if it is readable."""
     try:
@@ -91,8 +96,3 @@ def held_slots(directory: Path) -> list[int]:
     matches = (_LOCK_FILE.fullmatch(name) for name in os.listdir(directory))
     slots = sorted(int(match[1]) for match in matches if match)
     return [slot for slot in slots if is_held(directory, slot)]
-
-
-def parse_lock_name(name: str) -> int | None:
-    """Return the slot that a file's name says, or None for a name that is not a lock file's."""
-    return int(name[1:].removesuffix(".lock")) if _LOCK_FILE.fullmatch(name) else None
