@@ -364,9 +364,8 @@ def _(site: Site) -> None:
 def _(site: Site) -> None:
     site.console(
         "values.install(directory)\n"
-        "from authly.monitoring.metrics import AuthlyMetrics\n"
-        "metrics = AuthlyMetrics()\n"
-        "for number in range(600): metrics.response_started('GET', f'/{number}', 200)\n"
+        "from prometheus_client import Counter\n"
+        "Counter('authly_metrics_label_overflow_total', 'X.', ['metric']).labels('x').inc(3)\n"
     ).kill()
 
 

@@ -5,6 +5,7 @@ by each of its workers until they close it; a master that re-executes itself han
 """
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from authly.monitoring.multiprocess import dense_file, exemplars, file_format, l
 
 INSTANCE_LOCK = "instance.lock"
 SPACE_WANTED = 1 << 20  # bytes: a few hundred series in each of a few workers
+# What every file is called that belongs to a slot, of a process that writes metrics (s) or of a master (m).
+_OF_A_SLOT = re.compile(r"(?:[a-z_]+_)?[ms](?:0|[1-9][0-9]*)\.[a-z]+(?:\.new)?")
 # File systems on which a mapped file is not one memory for all that map it, or a lock not seen by all.
 UNSUITABLE_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
@@ -192,10 +195,8 @@ def owner(directory: Path) -> str | None:
 def is_known(name: str) -> bool:
     """Tell whether a file of this name is one that Authly, or prometheus-client, keeps in the directory."""
     return (
-        file_format.parse_name(name) is not None
-        or dense_file.parse_name(name) is not None
-        or exemplars.parse_name(name) is not None
-        or lease.parse_lock_name(name) is not None
+        _OF_A_SLOT.fullmatch(name) is not None
+        or file_format.parse_name(name) is not None
         or name in {INSTANCE_LOCK, retention.FILE_NAME}
     )
 
