@@ -43,10 +43,10 @@ def table(
     width = max(width, _NARROWEST)
     lines = [_marked(title, _BOLD, colour=colour, width=width), _totals(traffic)[:width]]
     if traffic.states or traffic.exits:
-        lines.append(_states(traffic)[:width])
+        lines.append(_printable(_states(traffic))[:width])
     if traffic.backlog:
         waiting = ", ".join(f"{listener} {value:.0f}" for listener, value in sorted(traffic.backlog.items()))
-        lines.append(f"backlog: {waiting}"[:width])
+        lines.append(_printable(f"backlog: {waiting}")[:width])
     below = ["", *_workers(traffic.workers, width, colour=colour)] if traffic.workers else []
     lines += ["", _marked(_heading(width), _BOLD, colour=colour, width=width)]
     shown = ranked(traffic.endpoints, sort)
@@ -87,7 +87,7 @@ def _heading(width: int) -> str:
 
 def _endpoint(endpoint: Endpoint, width: int) -> str:
     room = _name_width(width)
-    name = f"{endpoint.method} {endpoint.endpoint}"
+    name = _printable(f"{endpoint.method} {endpoint.endpoint}")
     name = name if len(name) <= room else f"{name[: room - 1]}…"
     rate = "-" if endpoint.per_second is None else f"{endpoint.per_second:.1f}"
     times = " ".join(f"{_duration(value):>8}" for value in (endpoint.mean, endpoint.p50, endpoint.p95, endpoint.p99))
@@ -110,11 +110,16 @@ def _workers(workers: Sequence[Worker], width: int, *, colour: bool) -> list[str
         memory = "-" if worker.memory_bytes is None else f"{worker.memory_bytes / (1 << 20):.1f} MiB"
         cpu = "-" if worker.cpu is None else _percent(worker.cpu)
         line = (
-            f"{worker.worker:>6} {busy:>11} {memory:>9} {cpu:>6} {_duration(worker.age):>8} "
+            f"{_printable(worker.worker):>6} {busy:>11} {memory:>9} {cpu:>6} {_duration(worker.age):>8} "
             f"{_duration(worker.heartbeat_age):>9}"
         )
         lines.append(line[:width])
     return lines
+
+
+def _printable(text: str) -> str:
+    """Return a text that cannot tell the terminal anything: who answers at a URL chooses label values."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _percent(share: float) -> str:
