@@ -1,6 +1,8 @@
 """What the commands have in common: options, exit codes, how they fail."""
 
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +47,21 @@ def json_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         what: there will be on standard output.
     """
     return click.option("--json", "as_json", is_flag=True, help=what)
+
+
+def print_json(record: Any) -> None:
+    """Print one JSON document on a line; numbers that JSON does not have become texts, as in PromQL's answers."""
+    click.echo(json.dumps(_finite(record), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value
 
 
 def configured_directory() -> Path:

@@ -1,6 +1,5 @@
 """``authly metrics doctor``."""
 
-import json
 import os
 import pwd
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 import click
 
 import authly
-from authly.cli.metrics.common import ERRORS, WARNINGS, directory_option, json_option
+from authly.cli.metrics.common import ERRORS, WARNINGS, directory_option, json_option, print_json
 from authly.monitoring.diagnosis import processes
 from authly.monitoring.diagnosis.diagnose import CHECKS, diagnose, look_into
 from authly.monitoring.diagnosis.findings import Finding
@@ -94,7 +93,7 @@ def doctor(directory: Path | None, address: str | None, user: int, gunicorn_conf
             "slots": subject.instance.slots,
             "findings": [finding._asdict() for finding in findings],
         }
-        click.echo(json.dumps(record))
+        print_json(record)
     else:
         _show(subject, findings)
     if findings:

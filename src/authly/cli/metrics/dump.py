@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from authly.cli.metrics.common import Failure, json_option
+from authly.cli.metrics.common import Failure, json_option, print_json
 from authly.cli.metrics.sources import source_of, source_options
 from authly.monitoring.inspection.difference import Change, difference
 from authly.monitoring.inspection.snapshot import Labels, Snapshot, SnapshotError, parse
@@ -90,7 +90,7 @@ def dump(
                 time.sleep(diff)
                 _print_changes(difference(before, _taken(source)), buckets, as_json)
             elif as_json:
-                _print_json(_samples(_taken(source)))
+                print_json(_samples(_taken(source)))
             else:
                 click.echo(source.fetch(openmetrics=format_ == "openmetrics"), nl=False)
     except (SourceError, SnapshotError) as error:
@@ -120,15 +120,6 @@ def _saved(path: Path) -> Snapshot:
         raise Failure(f"{path} is {error}") from error
 
 
-def _print_json(records: Any) -> None:
-    # What JSON has no number for is text, as in PromQL's answers.
-    click.echo(json.dumps(records, default=str, allow_nan=False))
-
-
-def _number(value: float | None) -> float | str | None:
-    return value if value is None or abs(value) < float("inf") else _shown(value)
-
-
 def _shown(value: float | None) -> str:
     if value is None:
         return "-"
@@ -145,10 +136,7 @@ def _series(name: str, labels: Labels) -> str:
 
 
 def _samples(snapshot: Snapshot) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "labels": dict(labels), "value": _number(value)}
-        for (name, labels), value in snapshot.values.items()
-    ]
+    return [{"name": name, "labels": dict(labels), "value": value} for (name, labels), value in snapshot.values.items()]
 
 
 def _print_changes(changes: list[Change], buckets: bool, as_json: bool) -> None:
@@ -156,17 +144,7 @@ def _print_changes(changes: list[Change], buckets: bool, as_json: bool) -> None:
         # One observation changes a dozen of them, and nobody can see what else did.
         changes = [change for change in changes if "le" not in dict(change.labels)]
     if as_json:
-        _print_json(
-            [
-                {
-                    **change._asdict(),
-                    "labels": dict(change.labels),
-                    "before": _number(change.before),
-                    "after": _number(change.after),
-                }
-                for change in changes
-            ]
-        )
+        print_json([{**change._asdict(), "labels": dict(change.labels)} for change in changes])
         return
     for change in changes:
         rate = "" if change.per_second is None else f"  {_shown(change.per_second)}/s"
@@ -188,12 +166,9 @@ def _print_file(file: DecodedFile, as_json: bool) -> None:
             "size": file.size,
             "used": file.used,
             "removals": file.removals,
-            "entries": [
-                {**entry._asdict(), "value": _number(entry.value), "timestamp": _number(entry.timestamp)}
-                for entry in file.entries
-            ],
+            "entries": [entry._asdict() for entry in file.entries],
         }
-        _print_json(record)
+        print_json(record)
         return
     kind = f"{name.type} {name.mode}".strip() if name else "not the name of a metric file"
     writer = f"slot {name.slot}" if name and name.slot is not None else f"writer {name.writer}" if name else "no slot"

@@ -1,12 +1,11 @@
 """``authly metrics prepare``."""
 
-import json
 import shlex
 from pathlib import Path
 
 import click
 
-from authly.cli.metrics.common import Failure, configured_directory, directory_option, json_option
+from authly.cli.metrics.common import Failure, configured_directory, directory_option, json_option, print_json
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess.directory import DirectoryUnusableError
 
@@ -46,7 +45,6 @@ def prepare(directory: Path | None, as_json: bool) -> None:
         click.echo(f"authly: {directory} is in use by {owner}", err=True)
     export = f"export PROMETHEUS_MULTIPROC_DIR={shlex.quote(str(directory))}"
     if as_json:
-        record = {"directory": str(directory), "export": export, "owner": owner, "warnings": warnings}
-        click.echo(json.dumps(record))
+        print_json({"directory": str(directory), "export": export, "owner": owner, "warnings": warnings})
     else:
         click.echo(export)

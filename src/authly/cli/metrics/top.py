@@ -1,6 +1,5 @@
 """``authly metrics top``."""
 
-import json
 import os
 import shutil
 import sys
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from authly.cli.metrics.common import Failure, json_option
+from authly.cli.metrics.common import Failure, json_option, print_json
 from authly.cli.metrics.screen import SORTS, ranked, table
 from authly.cli.metrics.sources import source_of, source_options
 from authly.cli.metrics.terminal import whole_screen
@@ -96,7 +95,7 @@ def _stream(source: Source, sort: str, interval: float, *, once: bool) -> None:
     before: Snapshot | None = None
     while True:
         after = _taken(source)
-        click.echo(json.dumps(_record(traffic(after, before), sort)))
+        print_json(_record(traffic(after, before), sort))
         if once:
             return
         before = after
