@@ -70,7 +70,8 @@ class Site:
 
     def console(self, code: str) -> Console:
         """Start a process, and let it execute code in which ``directory`` is the directory."""
-        console = self.stack.enter_context(Console(PRELUDE + f"directory = Path({str(self.directory)!r})\n"))
+        prelude = PRELUDE + f"directory = Path({str(self.directory)!r})\n"
+        console = self.stack.enter_context(Console(prelude, self.environment))
         console.run(code)
         return console
 
@@ -610,6 +611,17 @@ def test_nothing_is_wrong_with_a_healthy_instance(make_instance: MakeInstance, m
     assert (record["directory"], record["running"]) == (str(instance.directory), True)
     assert record["masters"] == [instance.master]
     assert sorted(pid for (pid,) in record["slots"].values()) == sorted(instance.workers())
+
+    # Who asks without the environment of the instance, or with another, is told about the instance all the same.
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AUTHLY_")}
+    command = [sys.executable, "-m", "authly.cli", "metrics", "doctor", "--directory", str(instance.directory)]
+    assert subprocess.run(command, env=bare, capture_output=True).returncode == 0
+    done = subprocess.run(
+        [*command, "--json"], env={**bare, "AUTHLY_METRICS_BIND": "127.0.0.1:9"}, capture_output=True, text=True
+    )
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert finding["code"] == "environment_differs"
+    assert instance.metrics_address in finding["what"]
 
     # Upgraded under the running instance.
     monkeypatch.setattr(exporter_checks, "__version__", "99.0")

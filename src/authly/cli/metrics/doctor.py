@@ -6,6 +6,8 @@ import re
 import sys
 import textwrap
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -66,8 +68,9 @@ def doctor(directory: Path | None, address: str | None, user: int, gunicorn_conf
     """Look for what is wrong with the metrics of an instance, running or not, and say what to do about it.
 
     Changes nothing. Looks at the directory, its file system, locks, files and what they hold, at the exporter, at
-    Gunicorn's settings, limits and versions, and at the environment. Run it as the user of Authly, or as root, with
-    the environment of Authly; what other users' processes do cannot be seen.
+    Gunicorn's settings, limits and versions, and at the environment: of a running instance at the one that it was
+    started with, otherwise at that of this command. Run it as the user of Authly, or as root; what other users'
+    processes do cannot be seen.
 
     \b
     Examples:
@@ -102,20 +105,20 @@ def doctor(directory: Path | None, address: str | None, user: int, gunicorn_conf
 
 def _subject(directory: Path | None, address: str | None, user: int, gunicorn_config: Path | None) -> Subject:
     """Gather what is to be looked at; settings that are wrong are something to report, not an obstacle."""
-    invalid: tuple[str, ...] = ()
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        invalid = tuple(str(error).splitlines())
-        settings = Settings.model_construct()
+    caller = dict(os.environ)
+    settings, invalid = _settings()
     directory = directory or settings.metrics_directory
     instance = find_instance(directory)
     master = instance.masters[0] if instance.masters else None
-    environment = (processes.environment(master) if master else None) or dict(os.environ)
+    environment = (processes.environment(master) if master else None) or caller
+    with _variables_of(environment):
+        # A running instance is held to its own settings, whatever those of the caller are.
+        settings, invalid = _settings()
     gunicorn, problem = _gunicorn(master, environment, gunicorn_config)
     return Subject(
         directory=directory,
         environment=environment,
+        caller=caller,
         instance=instance,
         contents=look_into(directory),
         now=time.time(),
@@ -129,6 +132,27 @@ def _subject(directory: Path | None, address: str | None, user: int, gunicorn_co
         gunicorn=gunicorn,
         gunicorn_problem=problem,
     )
+
+
+def _settings() -> tuple[Settings, tuple[str, ...]]:
+    """Return the settings of the environment, and what is wrong with them: then the settings are the defaults."""
+    try:
+        return load_settings(), ()
+    except SettingsError as error:
+        return Settings.model_construct(), tuple(str(error).splitlines())
+
+
+@contextmanager
+def _variables_of(environment: Mapping[str, str]) -> Iterator[None]:
+    """Let this process have another environment for a while."""
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(environment)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _gunicorn(

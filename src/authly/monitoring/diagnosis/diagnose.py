@@ -70,6 +70,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     environment.relative,
     environment.measured_by_others,
     environment.unknown,
+    environment.differing,
     versions.dependencies,
 )
 

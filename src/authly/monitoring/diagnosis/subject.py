@@ -31,6 +31,7 @@ class Subject(NamedTuple):
     Args:
         directory: where the metric files are, or should be.
         environment: the variables that the instance runs with, or would.
+        caller: the variables of whoever asks.
         instance: what runs on the directory.
         contents: what is in the directory.
         now: seconds since the epoch.
@@ -47,6 +48,7 @@ class Subject(NamedTuple):
 
     directory: Path
     environment: Mapping[str, str]
+    caller: Mapping[str, str]
     instance: Instance
     contents: Contents
     now: float

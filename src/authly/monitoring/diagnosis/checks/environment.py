@@ -75,6 +75,20 @@ def unknown(subject: Subject) -> Iterator[Finding]:
             )
 
 
+def differing(subject: Subject) -> Iterator[Finding]:
+    """Check that who asks has no other settings than the running instance."""
+    for name in sorted(subject.known_variables):
+        held = subject.caller.get(name)
+        if name.startswith(_PREFIX) and held and held != subject.environment.get(name):
+            yield warning(
+                "environment_differs",
+                f"{name} is {held!r} here, and {subject.environment.get(name, 'not set')!r} where the instance was "
+                "started.",
+                "The instance goes by what it was started with; a sidecar or a command started here goes by this.",
+                "Restart the instance with the new value, or take it back here.",
+            )
+
+
 def given_by_gunicorn(subject: Subject) -> Iterator[Finding]:
     """Check that Gunicorn does not name another directory."""
     if subject.gunicorn is None:
