@@ -6,12 +6,15 @@ import os
 import re
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from prometheus_client import CollectorRegistry
 
 from authly.api.health_router import health_router
+from authly.cli.__main__ import authly
 from authly.monitoring.exporter.collectors import runner
 from authly.monitoring.exporter.collectors.cgroups import Limits
 from authly.monitoring.exporter.collectors.gunicorn import GunicornCollector
@@ -137,6 +140,43 @@ def test_every_endpoint_is_documented() -> None:
     assert paths
     for path in [*paths, "/metrics", "/openapi.json", "/-/healthy", "/-/ready"]:
         assert f"`GET {path}`" in text
+
+
+def commands(group: click.Group, words: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield each command below a group, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{words} {name}")
+        else:
+            yield f"{words} {name}", command
+
+
+def test_every_command_and_option_is_documented() -> None:
+    """docs/cli.md has a section for each command, with all of its options and no others."""
+    pieces = re.split(r"^## `(authly [a-z ]+)`$", (DOCS / "cli.md").read_text(), flags=re.MULTILINE)
+    documented = {
+        words: set(re.findall(r"^\| `(--[a-z-]+)` \|", text, re.MULTILINE))
+        for words, text in zip(pieces[1::2], pieces[2::2], strict=True)
+    }
+    assert documented == {
+        words: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        for words, command in commands(authly, "authly")
+    }
+
+
+def test_every_finding_is_documented() -> None:
+    """docs/cli.md has each finding of the doctor with its severity, and no other."""
+    expected: dict[str, set[str]] = {}
+    for path in (REPOSITORY / "src/authly/monitoring/diagnosis").rglob("*.py"):
+        for call, code in re.findall(r"\b((?:error|warning)\b[^\n]*)\(\n? *\"([a-z_]+)\",", path.read_text()):
+            expected.setdefault(code, set()).update(re.findall(r"error|warning", call))
+    assert len(expected) > 50
+    section = (DOCS / "cli.md").read_text().partition("| finding |")[2].partition("\n## ")[0]
+    documented = dict(re.findall(r"^\| `([a-z_]+)` \| ([a-z, ]+) \|", section, re.MULTILINE))
+    assert {code: set(severity.split(", ")) for code, severity in documented.items()} == expected
 
 
 def test_links_lead_somewhere() -> None:

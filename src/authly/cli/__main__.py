@@ -5,13 +5,18 @@ import sys
 import click
 
 from authly import __version__
-from authly.cli.db import db
-from authly.cli.serve import serve
-from authly.core.embedded_postgres import EmbeddedPostgresError
-from authly.settings import SettingsError
+from authly.cli.lazy import LazyGroup
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "db": "authly.cli.db:db",
+        "metrics": "authly.cli.metrics:metrics",
+        "serve": "authly.cli.serve:serve",
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, message="Authly %(version)s")
 def authly() -> None:
     """Authly, an OAuth 2.1 / OpenID Connect authorization server.
@@ -20,15 +25,17 @@ def authly() -> None:
     """
 
 
-authly.add_command(db)
-authly.add_command(serve)
-
-
 def main() -> None:
     """Run the command; say what was wrong in a line rather than a traceback."""
     try:
         authly(prog_name="authly")
-    except (SettingsError, EmbeddedPostgresError) as error:
+    except Exception as error:
+        # Not at the top: a command that gets by without settings and database does not wait for their import.
+        from authly.core.embedded_postgres import EmbeddedPostgresError
+        from authly.settings import SettingsError
+
+        if not isinstance(error, (SettingsError, EmbeddedPostgresError)):
+            raise
         click.echo(f"authly: {error}", err=True)
         sys.exit(1)
 

@@ -20,12 +20,12 @@ def db() -> None:
 
 @db.command()
 def url() -> None:
-    r"""Print the URL of the database, with its password, for psql and the like.
+    """Print the URL of the database, with its password, for psql and the like.
 
     \b
     Example:
       psql "$(authly db url)"
-    """
+    """  # noqa: D301
     with _database(load_settings()) as found:
         click.echo(found)
 

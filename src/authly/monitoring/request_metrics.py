@@ -4,13 +4,13 @@ Any application may construct them; Authly's own are the same ones under its nam
 """
 
 import logging
-from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, OTHER, UNMATCHED, Vocabulary
 from authly.monitoring.middleware import Exchange
-from authly.monitoring.multiprocess.bound import Write, completion, increment
+from authly.monitoring.multiprocess.bound import Failed, Increment, Observation, completion, increment, keep_exemplar
 
 # 0.25 s and 1 s are edges in any resolution, because the service level objectives count on them.
 REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -35,29 +35,19 @@ class HTTPExchange:
     """Counts and times HTTP requests of one method, endpoint and status.
 
     Args:
-        count: adds to their number.
-        in_progress: those of the method that are being answered.
-        durations: how long they took.
-        report_failure: takes the name of a call that failed, while its exception is handled.
+        count: counts one; called when the status is known.
+        complete: takes how long one took, in seconds.
+        durations: keeps the exemplars.
+        failed: called where an exemplar cannot be kept.
     """
 
-    __slots__ = ("_complete", "_count", "_durations", "_in_progress", "_report_failure")
+    __slots__ = ("_complete", "_durations", "_failed", "response_started")
 
-    def __init__(
-        self, count: Write, in_progress: Gauge, durations: Histogram, report_failure: Callable[[str], None]
-    ) -> None:
-        self._count = count
-        self._in_progress = in_progress
+    def __init__(self, count: Increment, complete: Observation, durations: Histogram, failed: Failed) -> None:
+        self.response_started = count
+        self._complete = complete
         self._durations = durations
-        self._complete = completion(in_progress, durations)
-        self._report_failure = report_failure
-
-    def response_started(self) -> None:
-        """Count a request."""
-        try:
-            self._count(1.0)
-        except Exception:  # noqa: BLE001
-            self._report_failure("response_started")
+        self._failed = failed
 
     def request_ended(self, seconds: float, trace_id: str = "") -> None:
         """Record how long a request took.
@@ -66,14 +56,12 @@ class HTTPExchange:
             seconds: from its arrival to the last byte of its response.
             trace_id: of the trace that it was part of, which becomes an exemplar; empty if there is none.
         """
-        try:
-            if trace_id:
-                self._in_progress.dec()
-                self._durations.observe(seconds, exemplar={"trace_id": trace_id})
-            else:
-                self._complete(seconds)
-        except Exception:  # noqa: BLE001
-            self._report_failure("request_ended")
+        self._complete(seconds)
+        if trace_id:
+            try:
+                keep_exemplar(self._durations, seconds, {"trace_id": trace_id})
+            except Exception:  # noqa: BLE001
+                self._failed()
 
 
 class RequestMetrics:
@@ -121,20 +109,16 @@ class RequestMetrics:
         # Finding the child of a labelled metric costs more than writing to it; each is looked for once. The keys are
         # what the middleware says, and clients choose methods: a value outside its vocabulary is not kept.
         self._exchanges: dict[tuple[str, str, int], HTTPExchange] = {}
-        self._in_progress = {
-            method: increment(self.http_requests_in_progress.labels(method)) for method in (*sorted(METHODS), OTHER)
-        }
         self._failures: set[str] = set()
-
-    # What follows fails without failing what it records: with a try in each, because a decorator around them would
-    # cost as much as what they do.
+        failed = partial(self._report_failure, "request_started")
+        self._in_progress = {
+            method: increment(self.http_requests_in_progress.labels(method), failed)
+            for method in (*sorted(METHODS), OTHER)
+        }
 
     def request_started(self, method: str) -> None:
         """Note that an HTTP request came in."""
-        try:
-            (self._in_progress.get(method) or self._in_progress[OTHER])(1.0)
-        except Exception:  # noqa: BLE001
-            self._report_failure("request_started")
+        (self._in_progress.get(method) or self._in_progress[OTHER])()
 
     def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
         """Return what counts and times HTTP requests of one method, endpoint and status.
@@ -149,11 +133,16 @@ class RequestMetrics:
             return found
         try:
             known = self._method(method), self._endpoint(endpoint)
+            durations = self.http_request_duration.labels(*known)
+            in_progress = self.http_requests_in_progress.labels(known[0])
+            failed = partial(self._report_failure, "request_ended")
             made = HTTPExchange(
-                increment(self.http_requests.labels(*known, str(status))),
-                self.http_requests_in_progress.labels(known[0]),
-                self.http_request_duration.labels(*known),
-                self._report_failure,
+                increment(
+                    self.http_requests.labels(*known, str(status)), partial(self._report_failure, "response_started")
+                ),
+                completion(in_progress, durations, failed),
+                durations,
+                failed,
             )
             if known == (method, endpoint):
                 self._exchanges[method, endpoint, status] = made

@@ -23,7 +23,7 @@ GRACE_SECONDS = 5.0
 
 
 class Log:
-    """Writes warnings in the shape that the rest of Authly writes its log in.
+    """Writes lines in the shape that the rest of Authly writes its log in.
 
     Args:
         format_: json (an object a line) or console (for people).
@@ -32,11 +32,18 @@ class Log:
     def __init__(self, format_: str) -> None:
         self._format = format_
 
+    def info(self, words: str) -> None:
+        """Write a line that asks nothing of anybody."""
+        self._write("info", words)
+
     def warn(self, words: str) -> None:
-        """Write a line."""
+        """Write a line that somebody should read."""
+        self._write("warning", words)
+
+    def _write(self, level: str, words: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        record = {"event": words, "level": "warning", "logger": "authly.exporter", "timestamp": now}
-        line = json.dumps(record) if self._format == "json" else f"{now} [warning  ] {words} [authly.exporter]"
+        record = {"event": words, "level": level, "logger": "authly.exporter", "timestamp": now}
+        line = json.dumps(record) if self._format == "json" else f"{now} [{level:9}] {words} [authly.exporter]"
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
@@ -62,8 +69,10 @@ def _collectors(configuration: Configuration) -> list[Collector]:
     from authly.monitoring.exporter.collectors.system import Instance, SystemCollector
 
     instance = Instance(configuration.master, Cpu(*configuration.ended_exporters), Cpu(*configuration.ended_others))
-    gunicorn = [GunicornCollector(configuration.directory)] if configuration.directory is not None else []
-    return [*gunicorn, SystemCollector(instance)]
+    collectors: list[Collector] = [SystemCollector(instance)]
+    if configuration.directory is not None:
+        collectors.append(GunicornCollector(configuration.directory))
+    return collectors
 
 
 def _allow_many_files() -> None:

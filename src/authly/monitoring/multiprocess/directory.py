@@ -5,17 +5,20 @@ by each of its workers until they close it; a master that re-executes itself han
 """
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from authly.monitoring.multiprocess import dense_file, exemplars, file_format, lease, ofd_lock
+from authly.monitoring.multiprocess import dense_file, exemplars, file_format, lease, ofd_lock, retention
 
 INSTANCE_LOCK = "instance.lock"
-_SPACE_WANTED = 1 << 20  # bytes: a few hundred series in each of a few workers
+SPACE_WANTED = 1 << 20  # bytes: a few hundred series in each of a few workers
+# What every file is called that belongs to a slot, of a process that writes metrics (s) or of a master (m).
+_OF_A_SLOT = re.compile(r"(?:[a-z_]+_)?[ms](?:0|[1-9][0-9]*)\.[a-z]+(?:\.new)?")
 # File systems on which a mapped file is not one memory for all that map it, or a lock not seen by all.
-_UNSUITABLE_FILE_SYSTEMS = frozenset(
+UNSUITABLE_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
 )
 
@@ -98,13 +101,13 @@ def _warnings(directory: Path) -> list[str]:
     warnings = []
     space = os.statvfs(directory)
     free = space.f_bavail * space.f_frsize
-    if free < _SPACE_WANTED or (space.f_files and not space.f_favail):
+    if free < SPACE_WANTED or (space.f_files and not space.f_favail):
         warnings.append(
             f"the metrics directory {directory} is nearly full ({free // 1024} KiB and {space.f_favail} files free): "
             "series for which there is no room are not exported; make room, or enlarge its file system"
         )
-    kind = _file_system(directory)
-    if kind in _UNSUITABLE_FILE_SYSTEMS:
+    kind = file_system(directory)
+    if kind in UNSUITABLE_FILE_SYSTEMS:
         warnings.append(
             f"the metrics directory {directory} is on a {kind} file system, where processes may not see each other's "
             "writes and locks: use a local one, best a tmpfs such as /run or /dev/shm"
@@ -112,8 +115,8 @@ def _warnings(directory: Path) -> list[str]:
     return warnings
 
 
-def _file_system(directory: Path) -> str:
-    """Return the type of the file system that a directory is on, as the kernel names it."""
+def file_system(directory: Path) -> str:
+    """Return the type of the file system that a directory is on, as the kernel names it; empty if it is not known."""
     best, kind = "", ""
     target = os.path.realpath(directory)
     try:
@@ -169,6 +172,33 @@ def own(directory: Path, holder: str) -> InstanceLock:
         os.close(fd)
         raise
     return InstanceLock(fd)
+
+
+def owner(directory: Path) -> str | None:
+    """Return how the instance that owns the directory names itself; None where nobody does.
+
+    Asks without taking the lock even for a moment, so that an instance that is about to start is not refused.
+
+    Raises:
+        OSError: the lock file cannot be opened.
+    """
+    try:
+        fd = os.open(directory / INSTANCE_LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        return _read_holder(fd) if ofd_lock.is_locked(fd) else None
+    finally:
+        os.close(fd)
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a file of this name is one that Authly, or prometheus-client, keeps in the directory."""
+    return (
+        _OF_A_SLOT.fullmatch(name) is not None
+        or file_format.parse_name(name) is not None
+        or name in {INSTANCE_LOCK, retention.FILE_NAME}
+    )
 
 
 def _in_use(directory: Path, holder: str) -> str:

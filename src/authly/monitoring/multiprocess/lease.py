@@ -85,6 +85,11 @@ def is_held(directory: Path, slot: int, letter: str = WRITER) -> bool:
         os.close(fd)
 
 
+def parse_lock_name(name: str) -> int | None:
+    """Return the slot that a file's name says, or None for a name that is not a lock file's."""
+    return int(name[1:].removesuffix(".lock")) if _LOCK_FILE.fullmatch(name) else None
+
+
 def holder_pid(directory: Path, slot: int) -> int | None:
     """Return the process id that the holder of a slot wrote down, if it is readable."""
     try:

@@ -128,6 +128,8 @@ class Store:
         self._failures: dict[str, tuple[OSError | file_format.CorruptFileError, float]] = {}
         # Values for which memory stands in.
         self._homeless: weakref.WeakSet[StoredValue] = weakref.WeakSet()
+        # Whether there may be any.
+        self.has_homeless = False
         # Counts how often all places were given up, so that memory standing in for a cell can tell it is the parent's.
         self.generation = 0
         self._dropped: dict[str, StoredValue] = {}
@@ -164,6 +166,7 @@ class Store:
             self._dropped.clear()
             self._failures.clear()
             self._homeless.clear()
+            self.has_homeless = False
             self.generation += 1
             if self._lease is not None:
                 self._lease.close()
@@ -196,12 +199,14 @@ class Store:
     def shelter(self, value: "StoredValue") -> Place:
         """Return memory to stand in for the cell of a value."""
         self._homeless.add(value)
+        self.has_homeless = True
         stand = _Stand(value, self)
         return stand, 0, stand, _WRITTEN
 
     def house(self, value: "StoredValue") -> None:
         """Note that a value has found its cell."""
         self._homeless.discard(value)
+        self.has_homeless = bool(self._homeless)
 
     def refer(self, prefix: str, key: bytes) -> None:
         """Note that there is one more value for a key."""

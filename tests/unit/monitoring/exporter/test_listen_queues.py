@@ -61,8 +61,10 @@ def test_unix(tmp_path: Path) -> None:
 
 def test_many_listeners_come_in_several_messages() -> None:
     """The kernel's answer to a dump has as many parts as it takes."""
+    # An address that nobody else uses: with so many ports, others would find some of them open and try them.
+    address = "127.0.77.1"
     with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(listening(socket.AF_INET, ("127.0.0.1", 0), 5, 1)) for _ in range(300)]
+        listeners = [stack.enter_context(listening(socket.AF_INET, (address, 0), 5, 1)) for _ in range(300)]
         found = {queue.inode: queue for queue in listen_queues()}
         for listener in listeners:
             assert found[inode(listener)].waiting == 1

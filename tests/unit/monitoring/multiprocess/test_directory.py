@@ -214,7 +214,7 @@ def test_a_mount_point_with_a_space_is_recognised(tmp_path: Path, monkeypatch: p
 def test_a_real_mount_is_recognised(tmp_path: Path) -> None:
     """The kernel's own list is understood."""
     with small_disk(tmp_path / "disk") as disk:
-        assert directories._file_system(disk) == "tmpfs"
+        assert directories.file_system(disk) == "tmpfs"
 
 
 # own()
@@ -423,3 +423,41 @@ def test_files_of_a_held_slot_are_kept(directory: Path) -> None:
     assert directories.clear(directory) == ["counter_s1.db"]
     held.close()
     assert directories.clear(directory) == ["counter_s0.db", "gauge_livesum_s0.db"]
+
+
+# owner() and is_known()
+
+
+def test_the_owner_is_asked_for_without_disturbing_it(directory: Path) -> None:
+    """Nobody owns a directory without a lock file, nor one whose owner is gone; asking takes nothing."""
+    assert directories.owner(directory) is None
+    with Console(PRELUDE) as other:
+        other.run(f"lock = directories.own(Path({str(directory)!r}), 'the instance of process 1 (here)')")
+        for _ in range(3):
+            assert (directories.owner(directory) or "").startswith("the instance of process 1 (here), since 2")
+    assert directories.owner(directory) is None
+    directories.own(directory, "me").close()
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("counter_s0.db", True),
+        ("gauge_livemostrecent_s12.db", True),
+        ("counter_s0.dense", True),
+        ("counter_s0.dense.new", True),
+        ("exemplars_s3.bin", True),
+        ("histogram_4711.db", True),
+        ("s0.lock", True),
+        ("instance.lock", True),
+        ("expired.json", True),
+        ("notes.txt", False),
+        ("counter_s0.db.bak", False),
+        ("counter.db", False),
+        ("s01.lock", False),
+        ("ballast", False),
+    ],
+)
+def test_what_belongs_in_the_directory_is_known_by_its_name(name: str, known: bool) -> None:
+    """What bears the number of a slot, what prometheus-client writes, and a few fixed names."""
+    assert directories.is_known(name) is known

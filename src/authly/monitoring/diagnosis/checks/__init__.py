@@ -1,0 +1,1 @@
+"""The checks, one small function for each fault: what it looks at is given, what it finds it yields."""
