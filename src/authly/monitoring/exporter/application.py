@@ -4,7 +4,7 @@ Independent of the transport: the exporter's server calls it, and so does a work
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.exporter.rate_limit import RateLimit
 from authly.monitoring.multiprocess import exposition
 from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
+from authly.monitoring.multiprocess.families import Family
 
 # Set by a worker that passes on a question: whom to hold to the rate limit. Believed on the Unix socket alone.
 CLIENT_HEADER = "x-authly-client"
@@ -34,6 +35,7 @@ class Configuration(NamedTuple):
         collectors: ``package.module:name`` of each custom collector.
         series_ttl: seconds after which a series that nobody updates is left out; 0 keeps all.
         log_format: how the exporter writes its log: json (an object a line) or console (for people).
+        web_config_file: who may look, in the format of Prometheus' exporter-toolkit; empty lets everybody.
     """
 
     directory: Path | None
@@ -43,6 +45,7 @@ class Configuration(NamedTuple):
     collectors: tuple[str, ...] = ()
     series_ttl: float = 0.0
     log_format: str = "json"
+    web_config_file: str = ""
 
 
 def sentence(words: str) -> str:
@@ -57,14 +60,20 @@ class Application:
         configuration: how it is set up.
         monotonic: the clock, in seconds.
         report: takes a line about something an operator should know.
+        complete: adds what others have to say to the families that were collected.
     """
 
     def __init__(
-        self, configuration: Configuration, monotonic: Callable[[], float], report: Callable[[str], None]
+        self,
+        configuration: Configuration,
+        monotonic: Callable[[], float],
+        report: Callable[[str], None],
+        complete: Callable[[Iterable[Family]], list[Family]] = list,
     ) -> None:
         self._configuration = configuration
         self._clock = monotonic
         self._report = report
+        self._complete = complete
         self._rate_limit = RateLimit(configuration.rate_limit, monotonic)
         self._own = OwnCollector()
         self._custom = CustomCollectors(configuration.collectors, monotonic, report)
@@ -119,7 +128,8 @@ class Application:
         started = self._clock()
         # A name stands once: the exporter's own metrics win over what a worker may have written under their names, and
         # the workers' over those of a custom collector.
-        families = exposition.distinct([*own, *(collection.families if collection else ()), *custom])
+        found = self._complete(collection.families if collection else ())
+        families = exposition.distinct([*own, *found, *custom])
         body = exposition.render(families, openmetrics=openmetrics)
         self._own.observe_phase("render", self._clock() - started)
         self._own.count_scrape("success" if collection else "directory_error")

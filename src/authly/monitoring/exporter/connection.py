@@ -1,16 +1,17 @@
 """Carry one client's requests and responses over a non-blocking socket."""
 
 import selectors
-import socket
 import sys
 from collections.abc import Callable
 from enum import IntEnum
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import h11
 
+from authly.monitoring.exporter.deferred import Deferred
 from authly.monitoring.exporter.http import TEXT, Request, Response
+from authly.monitoring.exporter.transport import Transport
 
 MAX_BODY = 8192
 """A scrape has no body; a small one is read and ignored, a larger one refused."""
@@ -23,14 +24,19 @@ throw away what the client has not read yet of the response.
 """
 
 
+Answer = TypeVar("Answer", bound=Response | Deferred)
+
+
 class State(IntEnum):
     """What a connection is busy with, in the order in which it may be given up to make room."""
 
     LINGERING = 0
-    IDLE = 1
-    READING = 2
-    WRITING = 3
-    CLOSED = 4
+    HANDSHAKING = 1
+    IDLE = 2
+    READING = 3
+    WAITING = 4
+    WRITING = 5
+    CLOSED = 6
 
 
 class Limits(NamedTuple):
@@ -46,17 +52,33 @@ class Connection:
     """One client's connection.
 
     It never reads while it has something to write, so a client that does not read can not make it grow.
+
+    Args:
+        transport: its bytes.
+        peer: the client's address; empty over a Unix socket.
+        is_local: whether it came over a Unix socket.
+        respond: called with each complete request.
+        is_current: asked before each of them whether a connection like this one would still be made; where not, for
+            want of a certificate that has come to be needed, say, this one is closed.
+        refuse: called with the reason where it could not be encrypted.
+        limits: how long each phase may last.
+        now: seconds on the clock of all calls.
     """
 
     __slots__ = (
         "_body_size",
+        "_certificate_names",
+        "_deferred",
         "_http",
+        "_is_current",
         "_limits",
         "_out",
         "_peer",
         "_pipelined",
+        "_refuse_handshake",
         "_request",
         "_respond",
+        "_transport",
         "deadline",
         "is_local",
         "keep_alive",
@@ -67,18 +89,25 @@ class Connection:
 
     def __init__(
         self,
-        sock: socket.socket,
+        transport: Transport,
         peer: str,
         is_local: bool,
-        respond: Callable[[Request], Response],
+        respond: Callable[[Request], Response | Deferred],
+        is_current: Callable[[], bool],
+        refuse: Callable[[OSError], None],
         limits: Limits,
         now: float,
     ) -> None:
-        self.sock = sock
+        self.sock = transport.sock
         self.is_local = is_local
         self.keep_alive = True
+        self._transport = transport
+        self._certificate_names: frozenset[str] = frozenset()
         self._peer = peer
         self._respond = respond
+        self._is_current = is_current
+        self._refuse_handshake = refuse
+        self._deferred: Deferred | None = None
         self._limits = limits
         self._http = h11.Connection(h11.SERVER, limits.max_head)
         self._request: h11.Request | None = None
@@ -86,25 +115,34 @@ class Connection:
         self._out: list[memoryview] = []
         self._pipelined = False
         # A new client is expected to speak at once.
-        self._enter(State.READING, now, limits.request_timeout)
+        self._enter(State.HANDSHAKING if transport.is_secure else State.READING, now, limits.request_timeout)
 
     @property
     def interest(self) -> int:
-        """The event of ``selectors`` that this connection waits for."""
+        """The event of ``selectors`` that this connection waits for; 0 while it waits for somebody else."""
+        if self.state is State.WAITING:
+            return 0
         # A pipelined request waits for its turn, so that one client can not keep the thread to itself.
-        return selectors.EVENT_WRITE if self._out or self._pipelined else selectors.EVENT_READ
+        if self._pipelined:
+            return selectors.EVENT_WRITE
+        return self._transport.wants or (selectors.EVENT_WRITE if self._out else selectors.EVENT_READ)
 
     def advance(self, now: float) -> None:
         """Go on as far as possible without waiting; to be called when ``interest`` is ready."""
         try:
-            if self._out:
+            if self.state is State.HANDSHAKING:
+                self._shake_hands(now)
+            elif self._out:
                 self._flush(now)
             elif self.state is State.LINGERING:
                 if not self.sock.recv(65536):
                     self.close()
             elif self._pipelined:
                 self._pipelined = False
-                self._parse(now)
+                if self._transport.has_more:
+                    self._receive(now)
+                else:
+                    self._parse(now)
             else:
                 self._receive(now)
         except BlockingIOError:
@@ -114,14 +152,24 @@ class Connection:
 
     def expire(self, now: float) -> None:
         """Give up because ``deadline`` has passed; a client that began a request is told so."""
-        if self.state is State.READING and (self._request or self._buffered):
+        if self.state is State.WAITING:
+            self._deferred = None
+            self._refuse(503, "too many others are asking; come again", now)
+        elif self.state is State.READING and (self._request or self._buffered):
             self._refuse(408, "the request took too long", now)
         else:
             self.close()
 
+    def resume(self, now: float) -> None:
+        """Go on if what a request waits for has come."""
+        if self._deferred is not None and self._deferred.is_resolved:
+            deferred, self._deferred = self._deferred, None
+            self._deliver(self._made_by(deferred.response), now)
+
     def close(self) -> None:
         """Close at once."""
         self.state = State.CLOSED
+        self._deferred = None
         self._out.clear()
         self.sock.close()
 
@@ -132,13 +180,27 @@ class Connection:
     def _enter(self, state: State, now: float, timeout: float) -> None:
         self.state, self.since, self.deadline = state, now, now + timeout
 
+    def _shake_hands(self, now: float) -> None:
+        try:
+            self._transport.shake_hands()
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._refuse_handshake(error)
+            raise
+        self._certificate_names = self._transport.certificate_names()
+        self._enter(State.READING, now, self._limits.request_timeout)
+        self._receive(now)
+
     def _receive(self, now: float) -> None:
         # Never more than one byte beyond the limit, so that a long head is refused however it was cut into segments.
-        data = self.sock.recv(self._limits.max_head + 1 - self._buffered)
+        data = self._transport.receive(self._limits.max_head + 1 - self._buffered)
         if self.state is State.IDLE:
             self._enter(State.READING, now, self._limits.request_timeout)
         self._http.receive_data(data)
         self._parse(now)
+        if self.state is State.READING and not self._out and self._transport.has_more:
+            self._pipelined = True
 
     def _parse(self, now: float) -> None:
         try:
@@ -167,12 +229,30 @@ class Connection:
 
     def _answer(self, now: float) -> None:
         assert self._request is not None
+        if not self._is_current():
+            # A client asks again on a connection of its own where one that was kept alive ends (RFC 9112, 9.3.1).
+            self.close()
+            return
+        request = _describe(self._request, self._peer, self.is_local, self._certificate_names)
+        answer = self._made_by(lambda: self._respond(request))
+        if isinstance(answer, Deferred):
+            self._deferred = answer
+            self._enter(State.WAITING, now, self._limits.write_timeout)
+        else:
+            self._deliver(answer, now)
+
+    @staticmethod
+    def _made_by(make: Callable[[], Answer]) -> "Answer | Response":
         try:
-            events = self._events(self._respond(_describe(self._request, self._peer, self.is_local)))
+            return make()
         except Exception:  # noqa: BLE001 - no request may end the process that answers all of them
-            # The hook itself, because the traceback module would cost memory that it hardly ever earns.
-            sys.__excepthook__(*sys.exc_info())
-            events = self._events(Response(500, TEXT, b"Internal error, see the exporter's standard error.\n"))
+            return _failed()
+
+    def _deliver(self, response: Response, now: float) -> None:
+        try:
+            events = self._events(response)
+        except Exception:  # noqa: BLE001 - a response that cannot be sent is one that went wrong
+            events = self._events(_failed())
         self._enter(State.WRITING, now, self._limits.write_timeout)
         self._send(events, now)
 
@@ -215,7 +295,7 @@ class Connection:
             self.close()
 
     def _flush(self, now: float) -> None:
-        sent = self.sock.sendmsg(self._out)
+        sent = self._transport.send(self._out)
         while self._out and sent >= len(self._out[0]):
             sent -= len(self._out.pop(0))
         if self._out:
@@ -227,17 +307,23 @@ class Connection:
         self._request = None
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-            self._pipelined = self._buffered > 0
+            self._pipelined = self._buffered > 0 or self._transport.has_more
             if self._pipelined:
                 self._enter(State.READING, now, self._limits.request_timeout)
             else:
                 self._enter(State.IDLE, now, self._limits.idle_timeout)
         else:
-            self.sock.shutdown(socket.SHUT_WR)
+            self._transport.finish()
             self._enter(State.LINGERING, now, LINGER)
 
 
-def _describe(request: h11.Request, peer: str, is_local: bool) -> Request:
+def _failed() -> Response:
+    # The hook itself, because the traceback module would cost memory that it hardly ever earns.
+    sys.__excepthook__(*sys.exc_info())
+    return Response(500, TEXT, b"Internal error, see the exporter's standard error.\n")
+
+
+def _describe(request: h11.Request, peer: str, is_local: bool, certificate_names: frozenset[str]) -> Request:
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -247,7 +333,7 @@ def _describe(request: h11.Request, peer: str, is_local: bool) -> Request:
         # The absolute form, as a client speaks to a proxy (RFC 9112, section 3.2.2).
         target = "/" + target.partition("://")[2].partition("/")[2]
     path, _, query = target.partition("?")
-    return Request(request.method.decode("latin-1"), path, query, headers, peer, is_local)
+    return Request(request.method.decode("latin-1"), path, query, headers, peer, is_local, certificate_names)
 
 
 def _declared_length(request: h11.Request) -> int:

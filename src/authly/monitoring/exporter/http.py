@@ -20,6 +20,8 @@ class Request(NamedTuple):
     """The client's address; empty over the Unix socket."""
     is_local: bool = False
     """Whether it came over the Unix socket."""
+    certificate_names: frozenset[str] = frozenset()
+    """The alternative names of the client's certificate, which was verified; empty if there is none."""
 
 
 class Response(NamedTuple):

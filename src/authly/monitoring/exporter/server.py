@@ -7,9 +7,15 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from authly.monitoring.exporter.connection import Connection, Limits, State
+from authly.monitoring.exporter.deferred import Deferred
 from authly.monitoring.exporter.http import Request, Response
+from authly.monitoring.exporter.transport import Plain, Secure, Transport
+
+if TYPE_CHECKING:
+    import ssl
 
 ACCEPT_BATCH = 64
 """Connections accepted before those already open get their turn."""
@@ -20,13 +26,34 @@ ACCEPT_PAUSE = 0.1
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
+class Encryption(Protocol):
+    """How TCP connections are encrypted."""
+
+    def context(self) -> "ssl.SSLContext | None":
+        """Return how one that begins now is; None if it is not."""
+
+    def refuse_handshake(self, error: OSError) -> None:
+        """Note that one could not be."""
+
+
+class Unencrypted:
+    """No encryption."""
+
+    def context(self) -> None:
+        """Return that there is none."""
+
+    def refuse_handshake(self, error: OSError) -> None:
+        """Do nothing."""
+
+
 class Server:
     """An HTTP/1.1 server for a handful of well-behaved clients and any number of others.
 
     Args:
         listeners: sockets that already listen, TCP or Unix; they stay open afterwards, for they may be shared with
             the exporter that takes over.
-        respond: called with each complete request, in this thread.
+        respond: called with each complete request, in this thread; may return a response that is not there yet.
+        encryption: of the TCP connections; those over a Unix socket need none.
         watch_fd: the read end of a pipe whose other end only the parent holds: at its end the server ends at once.
         max_connections: how many TCP connections, and as many Unix ones; another one replaces the least useful.
         idle_timeout: seconds a connection may wait for its next request; longer than any scrape interval, and idle
@@ -40,7 +67,8 @@ class Server:
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        respond: Callable[[Request], Response],
+        respond: Callable[[Request], Response | Deferred],
+        encryption: Encryption | None = None,
         *,
         watch_fd: int | None = None,
         max_connections: int = 128,
@@ -52,6 +80,7 @@ class Server:
     ) -> None:
         self._listeners = listeners
         self._respond = respond
+        self._encryption: Encryption = encryption or Unencrypted()
         self._watch_fd = watch_fd
         self._max_connections = max_connections
         self._limits = Limits(idle_timeout, request_timeout, write_timeout, max_head)
@@ -95,6 +124,9 @@ class Server:
             grace: seconds after which unfinished requests are given up.
         """
         self._grace = grace
+        self._wake()
+
+    def _wake(self) -> None:
         with suppress(OSError):  # awake already, or ended
             self._waker.send(b"\0")
 
@@ -109,6 +141,7 @@ class Server:
                     return False
             elif key.fileobj is self._woken:
                 self._woken.recv(4096)
+                self._resume_waiting()
             elif isinstance(key.fileobj, socket.socket):
                 ready.append(key.fileobj)
         # After the connections: a request that is already here must not be given up to make room.
@@ -170,9 +203,24 @@ class Server:
         if not is_local:
             with suppress(OSError):  # reset meanwhile, which reading will tell
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, peer, is_local, self._respond, self._limits, self._monotonic())
+        context = None if is_local else self._encryption.context()
+        try:
+            transport: Transport = Plain(sock) if context is None else Secure(sock, context)
+        except OSError:
+            sock.close()
+            return
+        connection = Connection(
+            transport,
+            peer,
+            is_local,
+            self._ask,
+            lambda: is_local or self._encryption.context() is context,
+            self._encryption.refuse_handshake,
+            self._limits,
+            self._monotonic(),
+        )
         self._connections[is_local].add(connection)
-        self._selector.register(sock, connection.interest, connection)
+        self._selector.register(connection.sock, connection.interest, connection)
         # Most clients have already sent their request, and one that has is not the one to make room next.
         self._advance(connection)
 
@@ -199,6 +247,19 @@ class Server:
 
     # Connections
 
+    def _ask(self, request: Request) -> Response | Deferred:
+        answer = self._respond(request)
+        if isinstance(answer, Deferred):
+            answer.attach(self._wake)
+        return answer
+
+    def _resume_waiting(self) -> None:
+        now = self._monotonic()
+        for connection in self._all():
+            if connection.state is State.WAITING:
+                connection.resume(now)
+                self._settle(connection)
+
     def _advance(self, connection: Connection) -> None:
         if connection.state is not State.CLOSED:
             connection.advance(self._monotonic())
@@ -208,7 +269,14 @@ class Server:
         """Bring the selector and the pool up to date with the connection's state."""
         if connection.state is State.CLOSED:
             self._forget(connection)
-        elif self._selector.get_key(connection.sock).events != connection.interest:
+            return
+        key = self._selector.get_map().get(connection.sock)
+        if not connection.interest:
+            if key is not None:
+                self._selector.unregister(connection.sock)
+        elif key is None:
+            self._selector.register(connection.sock, connection.interest, connection)
+        elif key.events != connection.interest:
             self._selector.modify(connection.sock, connection.interest, connection)
 
     def _close(self, connection: Connection) -> None:
@@ -217,5 +285,7 @@ class Server:
 
     def _forget(self, connection: Connection) -> None:
         # The socket is closed and can no longer say which descriptor it had; the selector finds it by identity.
-        self._selector.unregister(connection.sock)
+        # One that waited is not there.
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(connection.sock)
         self._connections[connection.is_local].discard(connection)
