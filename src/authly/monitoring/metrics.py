@@ -11,7 +11,17 @@ from typing import Protocol
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from authly import __version__
-from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, OTHER, UNMATCHED, Vocabulary
+from authly.monitoring.labels import (
+    MAX_ENDPOINTS,
+    METHODS,
+    OTHER,
+    SECURITY_EVENTS,
+    SECURITY_EVENTS_HELP,
+    UNMATCHED,
+    SecurityEvent,
+    Severity,
+    Vocabulary,
+)
 from authly.monitoring.multiprocess.bound import Write, increment, observation
 
 # 0.25 s and 1 s are edges in any resolution, because the service level objectives count on them.
@@ -32,6 +42,9 @@ class Metrics(Protocol):
     def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
         """Record how long an HTTP request took."""
 
+    def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
+        """Count an event that may be part of an attack."""
+
     def update_application_info(self, environment: str) -> None:
         """Say what is running."""
 
@@ -46,6 +59,9 @@ class NullMetrics:
         """Do nothing."""
 
     def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
+        """Do nothing."""
+
+    def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
         """Do nothing."""
 
     def update_application_info(self, environment: str) -> None:
@@ -86,6 +102,12 @@ class AuthlyMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.security_events = Counter(
+            f"{SECURITY_EVENTS}_total",
+            SECURITY_EVENTS_HELP,
+            ["event_type", "severity"],
+            registry=registry,
+        )
         self.application_info = Gauge(
             "authly_application_info",
             "What is running; always 1.",
@@ -103,6 +125,8 @@ class AuthlyMetrics:
         self._in_progress = {
             method: increment(self.http_requests_in_progress.labels(method)) for method in (*sorted(METHODS), OTHER)
         }
+        for severity in Severity:
+            self.security_events.labels(SecurityEvent.METRICS_DENIED, severity)
         self._failures: set[str] = set()
 
     # What follows fails without failing what it records: with a try in each, because a decorator around them would
@@ -161,6 +185,18 @@ class AuthlyMetrics:
                 observe(seconds)
         except Exception:  # noqa: BLE001
             self._report_failure("request_ended")
+
+    def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
+        """Count an event that may be part of an attack.
+
+        Args:
+            event: what happened.
+            severity: how much it means.
+        """
+        try:
+            self.security_events.labels(event, severity).inc()
+        except Exception:  # noqa: BLE001
+            self._report_failure("track_security_event")
 
     def update_application_info(self, environment: str) -> None:
         """Say what is running.

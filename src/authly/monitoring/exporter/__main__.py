@@ -43,7 +43,7 @@ class Log:
 
 
 def arguments(
-    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int, memory_fd: int
+    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int, memory_fd: int = -1
 ) -> tuple[list[str], list[int]]:
     """Return the arguments that start this module as a process of that configuration, and the descriptors it needs.
 
@@ -51,7 +51,7 @@ def arguments(
         configuration: how it is set up.
         listeners: the sockets it shall answer at.
         watch_fd: the read end of a pipe, with whose end it ends.
-        memory_fd: memory for what it counts, which outlives it.
+        memory_fd: memory for what it counts, which outlives it; -1 where there is none.
     """
     fds = [listener.fileno() for listener in listeners]
     record = configuration._asdict() | {"directory": str(configuration.directory or "")}
@@ -60,7 +60,7 @@ def arguments(
         f"--listen-fds={','.join(map(str, fds))}",
         f"--watch-fd={watch_fd}",
         f"--memory-fd={memory_fd}",
-    ], [*fds, watch_fd, memory_fd]
+    ], [*fds, watch_fd, *([memory_fd] if memory_fd >= 0 else [])]
 
 
 def _allow_many_files() -> None:
