@@ -29,12 +29,12 @@ class Changes:
         """Tell whether a file has changed since, and has come to rest; always so before the first ``note``."""
         if self._seen is None:
             return True
-        looks = {path: _look(path) for path in self._seen}
-        if looks == self._seen:
+        changed = [look for path, seen in self._seen.items() if (look := _look(path)) != seen]
+        if not changed:
             return False
         now = self._clock()
         # A time in the future is of another clock, and says nothing.
-        return not any(0 <= now - look[0] / 1e9 < SETTLED for look in looks.values() if look)
+        return not any(0 <= now - look[0] / 1e9 < SETTLED for look in changed if look)
 
 
 def _look(path: Path) -> _Look:
