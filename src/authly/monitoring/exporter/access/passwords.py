@@ -8,9 +8,9 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import bcrypt
 
@@ -23,6 +23,8 @@ _MAX_REMEMBERED = 256
 _MAX_PASSWORD = 72
 # A hash in form, of which nobody knows a password.
 _NOBODYS = "$2b$%02d$" + "." * 53
+
+T = TypeVar("T")
 
 
 class _Check(NamedTuple):
@@ -112,12 +114,12 @@ class Passwords:
         if len(self._turns[address]) > MAX_PENDING_PER_ADDRESS:
             crowded = address
         elif sum(map(len, self._turns.values())) > MAX_PENDING:
-            crowded = max(self._turns, key=lambda other: len(self._turns[other]))
+            most = max(map(len, self._turns.values()))
+            crowded = _any_of([other for other, turns in self._turns.items() if len(turns) == most])
         else:
             return None
         turns = self._turns[crowded]
-        keys = list(turns)
-        refused = turns.pop(keys[int.from_bytes(os.urandom(4), "big") % len(keys)])
+        refused = turns.pop(_any_of(list(turns)))
         if not turns:
             del self._turns[crowded]
         return refused
@@ -148,6 +150,11 @@ class Passwords:
             return self._compare(check.password[:_MAX_PASSWORD], check.hash.encode()) and check.is_user
         except ValueError:
             return False  # a password that bcrypt does not take, such as one with a zero byte
+
+
+def _any_of(choices: Sequence[T]) -> T:
+    # Not the random module, for its memory.
+    return choices[int.from_bytes(os.urandom(4), "big") % len(choices)]
 
 
 def _remember(outcomes: dict[bytes, None], key: bytes) -> None:

@@ -348,7 +348,7 @@ def _load(text: str) -> object:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        # Not the words around it: they may be a password.
-        raise WebConfigError(f"it is not YAML{where}: {getattr(error, 'problem', None) or 'unreadable'}") from None
+        # Not in the words of the error: what it quotes may be a password.
+        raise WebConfigError(f"it is not YAML{where}") from None
     except (RecursionError, TypeError, ValueError):
         raise WebConfigError("it is not YAML that can be understood") from None
