@@ -318,10 +318,13 @@ def test_nothing_that_clients_write_is_ever_shown(
     wait_until(lambda: status(protected.ask(instance.metrics_address, "/-/healthy", headers=ready)) == 200)
 
     trace = "63616e617279" + os.urandom(10).hex()
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname = False
+    anybody.verify_mode = ssl.CERT_NONE
     for data in _requests(canary, trace, secrets, user):
         _send(instance.address, data)
         _send(instance.metrics_address, data)
-        _send(instance.metrics_address, data, protected, server_name=canary("sni") + ".example")
+        _send(instance.metrics_address, data, anybody, server_name=canary("sni") + ".example")
 
     def shown(path: str, accept: str = "*/*") -> bytes:
         answer = protected.ask(instance.metrics_address, path, headers={**ready, "Accept": accept})
@@ -379,8 +382,9 @@ def _requests(canary: Canaries, trace: str, secrets: dict[str, str], user: str) 
             head = [f"{method} {target} HTTP/1.1", f"Host: {canary('host')}", "Connection: close"]
             yield "\r\n".join([*head, "", ""]).encode()
             yield "\r\n".join([*head, *lines, "", ""]).encode()
-            for line in credentials:
-                yield "\r\n".join([*head, line, "", ""]).encode()
+    for target in ("/metrics", "/health/live"):
+        for line in credentials:
+            yield "\r\n".join([f"GET {target} HTTP/1.1", "Host: x", "Connection: close", line, "", ""]).encode()
     start = "\r\nHost: x\r\nConnection: close\r\n"
     yield f"GET /health/live HTTP/1.1{start}traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n\r\n".encode()
     yield f"POST /{canary('path')} HTTP/1.1{start}Content-Length: 40\r\n\r\n{canary('body'):40.40}".encode()
@@ -392,13 +396,10 @@ def _requests(canary: Canaries, trace: str, secrets: dict[str, str], user: str) 
     ).encode()
 
 
-def _send(address: str, data: bytes, protected: Protected | None = None, server_name: str = "") -> None:
+def _send(address: str, data: bytes, anybody: ssl.SSLContext | None = None, server_name: str = "") -> None:
     host, port = address.split(":")
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 20) as plain:
-        sock = context.wrap_socket(plain, server_hostname=server_name) if protected else plain
+        sock = anybody.wrap_socket(plain, server_hostname=server_name) if anybody else plain
         with sock:
             sock.sendall(data)
             with contextlib.suppress(TimeoutError):
