@@ -8,8 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from authly.api.health_router import health_router
+from authly.monitoring.exporter.access.denials import Denials
+from authly.monitoring.exporter.access.guard import Guard
 from authly.monitoring.exporter.collectors.custom import CustomCollectors
 from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
+from authly.monitoring.labels import SecurityEvent, Severity
 from authly.monitoring.metrics import AuthlyMetrics
 from authly.monitoring.multiprocess.collector import DirectoryCollector
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
@@ -62,7 +65,8 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     expected[f"{DROPPED_SERIES}_total"] = ("counter", {"reason"})
     collection = DirectoryCollector(tmp_path, time.monotonic).collect()
     custom = CustomCollectors(["nowhere:none"], time.monotonic, lambda _: None).collect()
-    for own in [*OwnCollector().collect(collection, tmp_path), *custom]:
+    guard = Guard(tmp_path / "nowhere.yml", Denials(), time.monotonic, lambda _: None).collect([])
+    for own in [*OwnCollector().collect(collection, tmp_path), *custom, *guard]:
         name = f"{own.name}_total" if own.type == "counter" else own.name
         expected[name] = (own.type, {label for sample in own.samples for label, _ in sample.labels} - {"le"})
     documented = {
@@ -72,7 +76,7 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     assert documented == expected
 
 
-@pytest.mark.parametrize("value", [*OUTCOMES, *PHASES, *SKIP_REASONS, *DROP_REASONS])
+@pytest.mark.parametrize("value", [*OUTCOMES, *PHASES, *SKIP_REASONS, *DROP_REASONS, *SecurityEvent, *Severity])
 def test_every_label_value_is_documented(value: str) -> None:
     """docs/metrics.md has each value of the closed vocabularies."""
     assert f"`{value}`" in (DOCS / "metrics.md").read_text()
