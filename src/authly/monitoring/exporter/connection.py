@@ -73,7 +73,6 @@ class Connection:
         "_is_current",
         "_limits",
         "_out",
-        "_peer",
         "_pipelined",
         "_refuse_handshake",
         "_request",
@@ -82,6 +81,7 @@ class Connection:
         "deadline",
         "is_local",
         "keep_alive",
+        "peer",
         "since",
         "sock",
         "state",
@@ -103,7 +103,7 @@ class Connection:
         self.keep_alive = True
         self._transport = transport
         self._certificate_names: frozenset[str] = frozenset()
-        self._peer = peer
+        self.peer = peer
         self._respond = respond
         self._is_current = is_current
         self._refuse_handshake = refuse
@@ -233,7 +233,7 @@ class Connection:
             # A client asks again on a connection of its own where one that was kept alive ends (RFC 9112, 9.3.1).
             self.close()
             return
-        request = _describe(self._request, self._peer, self.is_local, self._certificate_names)
+        request = _describe(self._request, self.peer, self.is_local, self._certificate_names)
         answer = self._made_by(lambda: self._respond(request))
         if isinstance(answer, Deferred):
             self._deferred = answer

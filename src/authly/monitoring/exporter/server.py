@@ -225,9 +225,20 @@ class Server:
         self._advance(connection)
 
     def _make_room(self, connections: Iterable[Connection], last_resort: State) -> bool:
-        """Close the connection that is missed least, but none in a later state than ``last_resort``."""
-        victim = min(connections, key=lambda connection: (connection.state, connection.since), default=None)
-        if victim is None or victim.state > last_resort:
+        """Close the connection that is missed least, but none in a later state than ``last_resort``.
+
+        It is one of the address that has most of them: who opens many makes room with his own.
+        """
+        candidates = [connection for connection in connections if connection.state <= last_resort]
+        numbers: dict[str, int] = {}
+        for connection in candidates:
+            numbers[connection.peer] = numbers.get(connection.peer, 0) + 1
+        victim = min(
+            candidates,
+            key=lambda connection: (-numbers[connection.peer], connection.state, connection.since),
+            default=None,
+        )
+        if victim is None:
             return False
         self._close(victim)
         return True

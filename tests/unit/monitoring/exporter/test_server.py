@@ -526,6 +526,20 @@ def test_the_least_useful_connection_makes_room(start: Start) -> None:
             assert read_response(sock)[0] == 200
 
 
+def test_who_opens_many_connections_makes_room_with_his_own(start: Start) -> None:
+    """An idle connection of another address stays, however many come from one."""
+    running = start(max_connections=4)
+    with contextlib.ExitStack() as stack:
+        modest = stack.enter_context(socket.create_connection(running.tcp.getsockname(), PATIENCE, ("127.0.0.2", 0)))
+        modest.sendall(GET)
+        assert read_response(modest)[0] == 200
+        for _ in range(20):
+            stack.enter_context(running.connect()).sendall(b"GET")
+        assert status_of(running.scrape()) == 200
+        modest.sendall(GET)
+        assert read_response(modest)[0] == 200
+
+
 def test_tcp_and_unix_have_their_own_places(start: Start) -> None:
     """However many TCP clients come, an idle connection on the Unix socket stays."""
     running = start(max_connections=2)

@@ -25,6 +25,11 @@ class Changes:
         """Remember the files as they are; to be called before they are read."""
         self._seen = {path: _look(path) for path in paths}
 
+    def note_too(self, paths: Iterable[Path]) -> None:
+        """Remember more files as they are, and those that are remembered as they were."""
+        assert self._seen is not None
+        self._seen.update({path: _look(path) for path in paths if path not in self._seen})
+
     def found(self) -> bool:
         """Tell whether a file has changed since, and has come to rest; always so before the first ``note``."""
         if self._seen is None:

@@ -134,13 +134,12 @@ class Guard:
         try:
             config = self._parse()
             # Those that the new file names count too, even if it turns out not to be usable.
-            self._changes.note({self._path, *named, *config.files})
+            self._changes.note_too(config.files)
             self._rules = self._rules_of(config)
         except WebConfigError as error:
             kept = "the rules before it stay in force" if before else "nobody may look until it can"
             self._set_problem(f"The web configuration {self._path} cannot be used, and {kept}: {error}.")
             return
-        self._changes.note({self._path, *config.files})
         self._set_problem("")
         if before is not None:
             self._report(f"The web configuration {self._path} was read again and is in force.")

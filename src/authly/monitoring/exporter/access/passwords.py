@@ -82,11 +82,15 @@ class Passwords:
         deferred = Deferred()
         with self._changed:
             turns = self._turns.setdefault(address, {})
-            if key in turns:
-                turns[key].waiting.append(partial(answer, deferred))
+            waiting = partial(answer, deferred)
+            if key not in turns:
+                turns[key] = _Check(hash_, password, is_user, [waiting])
+                refused = self._make_room(address)
+            elif _waiting(turns) < MAX_PENDING_PER_ADDRESS:
+                turns[key].waiting.append(waiting)
                 return deferred
-            turns[key] = _Check(hash_, password, is_user, [partial(answer, deferred)])
-            refused = self._make_room(address)
+            else:
+                refused = _Check(hash_, password, is_user, [waiting])
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="passwords", daemon=True)
                 self._thread.start()
@@ -111,11 +115,12 @@ class Passwords:
 
     def _make_room(self, address: str) -> _Check | None:
         """Take out a check, where there are more than may wait: any, so that nobody can push out a certain one."""
-        if len(self._turns[address]) > MAX_PENDING_PER_ADDRESS:
+        numbers = {other: _waiting(turns) for other, turns in self._turns.items()}
+        if numbers[address] > MAX_PENDING_PER_ADDRESS:
             crowded = address
-        elif sum(map(len, self._turns.values())) > MAX_PENDING:
-            most = max(map(len, self._turns.values()))
-            crowded = _any_of([other for other, turns in self._turns.items() if len(turns) == most])
+        elif sum(numbers.values()) > MAX_PENDING:
+            most = max(numbers.values())
+            crowded = _any_of([other for other, number in numbers.items() if number == most])
         else:
             return None
         turns = self._turns[crowded]
@@ -150,6 +155,10 @@ class Passwords:
             return self._compare(check.password[:_MAX_PASSWORD], check.hash.encode()) and check.is_user
         except ValueError:
             return False  # a password that bcrypt does not take, such as one with a zero byte
+
+
+def _waiting(turns: Mapping[bytes, _Check]) -> int:
+    return sum(len(check.waiting) for check in turns.values())
 
 
 def _any_of(choices: Sequence[T]) -> T:

@@ -99,14 +99,15 @@ def test_an_unknown_name_costs_what_a_known_one_costs(slow: Slow) -> None:
 
 
 def test_the_same_question_is_asked_once(slow: Slow) -> None:
-    """Several who wait for one outcome get it together."""
+    """Several who wait for one outcome get it together; of one address no more than may wait."""
     checked, outcomes = Passwords(slow), Outcomes()
     checked.ask(USERS, b"a", b"first", "1", outcomes)
     wait_until(lambda: len(slow.asked) == 1)
-    for _ in range(5):
+    for _ in range(MAX_PENDING_PER_ADDRESS + 5):
         checked.ask(USERS, b"a", b"right", "1", outcomes)
+    assert outcomes.given == [None] * 5
     slow.proceed.set()
-    wait_until(lambda: len(outcomes.given) == 6)
+    wait_until(lambda: len(outcomes.given) == MAX_PENDING_PER_ADDRESS + 6)
     assert [password for password, _ in slow.asked] == [b"first", b"right"]
 
 
@@ -134,7 +135,7 @@ def test_no_more_wait_than_may(slow: Slow) -> None:
     assert outcomes.given == [None] * (100 - MAX_PENDING_PER_ADDRESS)
     for number in range(100):
         checked.ask(USERS, b"a", b"guess%d" % number, f"2.{number // 20}", outcomes)
-    assert sum(map(len, checked._turns.values())) <= MAX_PENDING
+    assert sum(len(check.waiting) for turns in checked._turns.values() for check in turns.values()) <= MAX_PENDING
     slow.proceed.set()
     wait_until(lambda: len(outcomes.given) == 202)
     assert True in outcomes.given
