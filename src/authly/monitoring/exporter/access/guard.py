@@ -195,9 +195,9 @@ class Guard:
         """Note that a connection could not be encrypted, if that was because of the client's certificate."""
         reason = getattr(error, "reason", None)
         if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-            self._count_denial(_SILENT, "no certificate")
+            self._count_denial(_SILENT, "a client", "no certificate")
         elif reason == "CERTIFICATE_VERIFY_FAILED":
-            self._count_denial(_WRONG, "a certificate that is not accepted")
+            self._count_denial(_WRONG, "a client", "a certificate that is not accepted")
 
     # Requests
 
@@ -215,7 +215,7 @@ class Guard:
 
         sans = rules.config.tls.allowed_sans if rules.config.tls else None
         if sans is not None and sans.isdisjoint(request.certificate_names):
-            self._count_denial(_WRONG, "a certificate of somebody else")
+            self._count_denial(_WRONG, request.peer, "a certificate of somebody else")
             return _with_headers(Response(403, TEXT, b"This certificate is not among those that may look.\n"), rules)
         if not rules.config.users and rules.config.tokens_file is None:
             return through(request)
@@ -226,10 +226,10 @@ class Guard:
 
             if tokens.matches(rules.tokens, credentials):
                 return through(request)
-            return self._deny(rules, _WRONG)
+            return self._deny(request, rules, _WRONG)
         pair = _name_and_password(credentials) if scheme == "basic" else None
         if pair is None or self._passwords is None or not rules.config.users:
-            return self._deny(rules, _SILENT if not scheme else _WRONG)
+            return self._deny(request, rules, _SILENT if not scheme else _WRONG)
         return self._check_password(request, rules, *pair, through)
 
     def _check_password(
@@ -239,7 +239,7 @@ class Guard:
         users: Mapping[str, str] = rules.config.users
         outcome = self._passwords.known(users, name, password)
         if outcome is not None:
-            return through(request) if outcome else self._deny(rules, _WRONG)
+            return through(request) if outcome else self._deny(request, rules, _WRONG)
         if not rules.limit_of_strangers.take():
             return _with_headers(_too_many(), rules)
 
@@ -250,16 +250,16 @@ class Guard:
                 deferred.resolve(lambda: through(request))
             else:
                 # Of rules that were replaced meanwhile nothing follows; the client asks again.
-                deferred.resolve(lambda: self._denied(rules, _WRONG))
+                deferred.resolve(lambda: self._denied(request, rules, _WRONG))
 
         return self._passwords.ask(users, name, password, _network(request.peer), conclude)
 
-    def _deny(self, rules: _Rules, severity: Severity) -> Response:
-        denied = self._denied(rules, severity)
+    def _deny(self, request: Request, rules: _Rules, severity: Severity) -> Response:
+        denied = self._denied(request, rules, severity)
         return denied if rules.limit_of_strangers.take() else _with_headers(_too_many(), rules)
 
-    def _denied(self, rules: _Rules, severity: Severity) -> Response:
-        self._count_denial(severity, "no credentials" if severity is _SILENT else "wrong credentials")
+    def _denied(self, request: Request, rules: _Rules, severity: Severity) -> Response:
+        self._count_denial(severity, request.peer, "no credentials" if severity is _SILENT else "wrong credentials")
         challenges = []
         if rules.config.users:
             challenges.append(("www-authenticate", f"Basic {_REALM}"))
@@ -267,14 +267,14 @@ class Guard:
             challenges.append(("www-authenticate", f"Bearer {_REALM}"))
         return _with_headers(Response(401, TEXT, b"Who may look has to say who he is.\n", tuple(challenges)), rules)
 
-    def _count_denial(self, severity: Severity, reason: str) -> None:
+    def _count_denial(self, severity: Severity, peer: str, reason: str) -> None:
         self._denials.count(severity)
         self._unreported += 1
         now = self._monotonic()
         # The number is in the metrics; the log names one of many, however many there are.
         if now >= self._report_denials_at:
             others = f", and {self._unreported - 1} before it" if self._unreported > 1 else ""
-            self._report(f"A request to the exporter was denied for {reason}{others}.")
+            self._report(f"A request of {peer} to the exporter was denied for {reason}{others}.")
             self._report_denials_at, self._unreported = now + _REPORT_EVERY, 0
 
     # Metrics
