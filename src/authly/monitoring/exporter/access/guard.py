@@ -142,7 +142,8 @@ class Guard:
             return
         self._set_problem("")
         if before is not None:
-            self._report(f"The web configuration {self._path} was read again and is in force.")
+            openly = "" if config.protects else "; everybody may look now"
+            self._report(f"The web configuration {self._path} was read again and is in force{openly}.")
         for note in config.notes:
             self._report(f"The web configuration {self._path}: {note}.")
 
