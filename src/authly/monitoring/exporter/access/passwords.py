@@ -130,9 +130,9 @@ class Passwords:
         return refused
 
     def _work(self) -> None:
-        # The least important thing that this machine does: not even a core's worth of guesses slows the workers down.
+        # Less important than requests: not even a core's worth of guesses slows the workers down by much.
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         while True:
             with self._changed:
                 while not self._turns:
