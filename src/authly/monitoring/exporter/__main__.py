@@ -18,6 +18,7 @@ from pathlib import Path
 from authly.monitoring.exporter.access.denials import Denials
 from authly.monitoring.exporter.access.guard import Access, Everybody, Guard
 from authly.monitoring.exporter.application import Application, Configuration
+from authly.monitoring.exporter.collectors.runner import Collector
 from authly.monitoring.exporter.server import Server
 
 GRACE_SECONDS = 5.0
@@ -63,6 +64,16 @@ def arguments(
     ], [*fds, watch_fd, *([memory_fd] if memory_fd >= 0 else [])]
 
 
+def _collectors(configuration: Configuration) -> list[Collector]:
+    """Return what the exporter collects besides the metric files."""
+    # Not at the top: the master imports this module, and does without psutil.
+    from authly.monitoring.exporter.collectors.processes import Cpu
+    from authly.monitoring.exporter.collectors.system import Instance, SystemCollector
+
+    instance = Instance(configuration.master, Cpu(*configuration.ended_exporters), Cpu(*configuration.ended_others))
+    return [SystemCollector(instance)]
+
+
 def _allow_many_files() -> None:
     """Raise the limit of open files to what is allowed: each worker has half a dozen, and they stay open."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -90,7 +101,10 @@ def main(argv: Sequence[str]) -> int:
     options = dict(argument.removeprefix("--").split("=", 1) for argument in argv)
     record = json.loads(options["configuration"])
     configuration = Configuration(**record)._replace(
-        directory=Path(record["directory"]) if record["directory"] else None, collectors=tuple(record["collectors"])
+        directory=Path(record["directory"]) if record["directory"] else None,
+        collectors=tuple(record["collectors"]),
+        ended_exporters=tuple(record["ended_exporters"]),
+        ended_others=tuple(record["ended_others"]),
     )
     _allow_many_files()
     listeners = [socket.socket(fileno=int(fd)) for fd in options["listen-fds"].split(",") if fd]
@@ -100,13 +114,13 @@ def main(argv: Sequence[str]) -> int:
         denials = Denials(int(options["memory-fd"]))
         access = Guard(Path(configuration.web_config_file), denials, time.monotonic, log.warn)
     _warn_of_openness(access, listeners, log)
-    application = Application(configuration, time.monotonic, log.warn, access.collect)
+    application = Application(configuration, time.monotonic, log.warn, _collectors(configuration), access.collect)
     # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     application.load_collectors()
     server = Server(
         listeners,
-        lambda request: access.respond(request, application.respond),
+        lambda request: access.respond(request, application.begin),
         access,
         watch_fd=int(options["watch-fd"]),
     )

@@ -5,12 +5,11 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 from http import HTTPStatus
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import h11
 
-from authly.monitoring.exporter.deferred import Deferred
-from authly.monitoring.exporter.http import TEXT, Request, Response
+from authly.monitoring.exporter.http import TEXT, Pending, Request, Response
 from authly.monitoring.exporter.transport import Transport
 
 MAX_BODY = 8192
@@ -22,9 +21,6 @@ LINGER = 1.0
 Closing first would reset the connection if anything of the client's were still unread, and the kernel would then
 throw away what the client has not read yet of the response.
 """
-
-
-Answer = TypeVar("Answer", bound=Response | Deferred)
 
 
 class State(IntEnum):
@@ -60,24 +56,26 @@ class Connection:
         respond: called with each complete request.
         is_current: asked before each of them whether a connection like this one would still be made; where not, for
             want of a certificate that has come to be needed, say, this one is closed.
-        refuse: called with the reason where it could not be encrypted.
+        refuse_handshake: called with the reason where it could not be encrypted.
         limits: how long each phase may last.
         now: seconds on the clock of all calls.
+        wake: lets somebody call ``is_due``; safe to call from another thread.
     """
 
     __slots__ = (
         "_body_size",
         "_certificate_names",
-        "_deferred",
         "_http",
         "_is_current",
         "_limits",
         "_out",
+        "_pending",
         "_pipelined",
         "_refuse_handshake",
         "_request",
         "_respond",
         "_transport",
+        "_wake",
         "deadline",
         "is_local",
         "keep_alive",
@@ -92,23 +90,25 @@ class Connection:
         transport: Transport,
         peer: str,
         is_local: bool,
-        respond: Callable[[Request], Response | Deferred],
+        respond: Callable[[Request], Response | Pending],
         is_current: Callable[[], bool],
-        refuse: Callable[[OSError], None],
+        refuse_handshake: Callable[[OSError], None],
         limits: Limits,
         now: float,
+        wake: Callable[[], None],
     ) -> None:
         self.sock = transport.sock
         self.is_local = is_local
         self.keep_alive = True
+        self.peer = peer
         self._transport = transport
         self._certificate_names: frozenset[str] = frozenset()
-        self.peer = peer
         self._respond = respond
         self._is_current = is_current
-        self._refuse_handshake = refuse
-        self._deferred: Deferred | None = None
+        self._refuse_handshake = refuse_handshake
         self._limits = limits
+        self._wake = wake
+        self._pending: Pending | None = None
         self._http = h11.Connection(h11.SERVER, limits.max_head)
         self._request: h11.Request | None = None
         self._body_size = 0
@@ -119,7 +119,7 @@ class Connection:
 
     @property
     def interest(self) -> int:
-        """The event of ``selectors`` that this connection waits for; 0 while it waits for somebody else."""
+        """The event of ``selectors`` that this connection waits for; 0 for none."""
         if self.state is State.WAITING:
             return 0
         # A pipelined request waits for its turn, so that one client can not keep the thread to itself.
@@ -150,26 +150,24 @@ class Connection:
         except OSError:
             self.close()
 
+    def is_due(self, now: float) -> bool:
+        """Tell whether ``expire`` is to be called: the deadline has passed, or there is nothing left to wait for."""
+        return self.deadline <= now or (self._pending is not None and self._pending.ready)
+
     def expire(self, now: float) -> None:
-        """Give up because ``deadline`` has passed; a client that began a request is told so."""
-        if self.state is State.WAITING:
-            self._deferred = None
-            self._refuse(503, "too many others are asking; come again", now)
+        """Go on because there is no more time to wait; a client that has not finished its request is told so."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._give(pending.response, now)
         elif self.state is State.READING and (self._request or self._buffered):
             self._refuse(408, "the request took too long", now)
         else:
             self.close()
 
-    def resume(self, now: float) -> None:
-        """Go on if what a request waits for has come."""
-        if self._deferred is not None and self._deferred.is_resolved:
-            deferred, self._deferred = self._deferred, None
-            self._deliver(self._made_by(deferred.response), now)
-
     def close(self) -> None:
         """Close at once."""
         self.state = State.CLOSED
-        self._deferred = None
+        self._pending = None
         self._out.clear()
         self.sock.close()
 
@@ -234,25 +232,22 @@ class Connection:
             self.close()
             return
         request = _describe(self._request, self.peer, self.is_local, self._certificate_names)
-        answer = self._made_by(lambda: self._respond(request))
-        if isinstance(answer, Deferred):
-            self._deferred = answer
-            self._enter(State.WAITING, now, self._limits.write_timeout)
-        else:
-            self._deliver(answer, now)
+        self._give(lambda: self._respond(request), now)
 
-    @staticmethod
-    def _made_by(make: Callable[[], Answer]) -> "Answer | Response":
+    def _give(self, answer: Callable[[], Response | Pending], now: float) -> None:
+        """Write a response, or wait for one that takes its time."""
         try:
-            return make()
+            found = answer()
+            if not isinstance(found, Response):
+                found.notify(self._wake)
+                self._pending = found
+                self._enter(State.WAITING, now, found.deadline - now)
+                return
+            events = self._events(found)
         except Exception:  # noqa: BLE001 - no request may end the process that answers all of them
-            return _failed()
-
-    def _deliver(self, response: Response, now: float) -> None:
-        try:
-            events = self._events(response)
-        except Exception:  # noqa: BLE001 - a response that cannot be sent is one that went wrong
-            events = self._events(_failed())
+            # The hook itself, because the traceback module would cost memory that it hardly ever earns.
+            sys.__excepthook__(*sys.exc_info())
+            events = self._events(Response(500, TEXT, b"Internal error, see the exporter's standard error.\n"))
         self._enter(State.WRITING, now, self._limits.write_timeout)
         self._send(events, now)
 
@@ -315,12 +310,6 @@ class Connection:
         else:
             self._transport.finish()
             self._enter(State.LINGERING, now, LINGER)
-
-
-def _failed() -> Response:
-    # The hook itself, because the traceback module would cost memory that it hardly ever earns.
-    sys.__excepthook__(*sys.exc_info())
-    return Response(500, TEXT, b"Internal error, see the exporter's standard error.\n")
 
 
 def _describe(request: h11.Request, peer: str, is_local: bool, certificate_names: frozenset[str]) -> Request:

@@ -10,8 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from authly.monitoring.exporter.connection import Connection, Limits, State
-from authly.monitoring.exporter.deferred import Deferred
-from authly.monitoring.exporter.http import Request, Response
+from authly.monitoring.exporter.http import Pending, Request, Response
 from authly.monitoring.exporter.transport import Plain, Secure, Transport
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Server:
     Args:
         listeners: sockets that already listen, TCP or Unix; they stay open afterwards, for they may be shared with
             the exporter that takes over.
-        respond: called with each complete request, in this thread; may return a response that is not there yet.
+        respond: called with each complete request, in this thread; what it has to wait for, it returns as pending.
         encryption: of the TCP connections; those over a Unix socket need none.
         watch_fd: the read end of a pipe whose other end only the parent holds: at its end the server ends at once.
         max_connections: how many TCP connections, and as many Unix ones; another one replaces the least useful.
@@ -67,7 +66,7 @@ class Server:
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        respond: Callable[[Request], Response | Deferred],
+        respond: Callable[[Request], Response | Pending],
         encryption: Encryption | None = None,
         *,
         watch_fd: int | None = None,
@@ -124,9 +123,10 @@ class Server:
             grace: seconds after which unfinished requests are given up.
         """
         self._grace = grace
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the server look whether pending responses are ready; safe to call from another thread."""
         with suppress(OSError):  # awake already, or ended
             self._waker.send(b"\0")
 
@@ -141,7 +141,6 @@ class Server:
                     return False
             elif key.fileobj is self._woken:
                 self._woken.recv(4096)
-                self._resume_waiting()
             elif isinstance(key.fileobj, socket.socket):
                 ready.append(key.fileobj)
         # After the connections: a request that is already here must not be given up to make room.
@@ -149,7 +148,7 @@ class Server:
             self._accept(listener)
         now = self._monotonic()
         for connection in self._all():
-            if connection.deadline <= now:
+            if connection.is_due(now):
                 connection.expire(now)
                 self._settle(connection)
         if self._resume_at is not None and self._resume_at <= now:
@@ -166,6 +165,9 @@ class Server:
             connection.keep_alive = False
             if connection.state is State.IDLE:
                 self._close(connection)
+            elif connection.state is State.WAITING:
+                # With what there is by then, while there is time to send it.
+                connection.deadline = min(connection.deadline, now + (self._stop_at - now) / 2)
         return bool(self._all()) and now < self._stop_at
 
     def _timeout(self) -> float | None:
@@ -213,11 +215,12 @@ class Server:
             transport,
             peer,
             is_local,
-            self._ask,
+            self._respond,
             lambda: is_local or self._encryption.context() is context,
             self._encryption.refuse_handshake,
             self._limits,
             self._monotonic(),
+            self.wake,
         )
         self._connections[is_local].add(connection)
         self._selector.register(connection.sock, connection.interest, connection)
@@ -258,19 +261,6 @@ class Server:
 
     # Connections
 
-    def _ask(self, request: Request) -> Response | Deferred:
-        answer = self._respond(request)
-        if isinstance(answer, Deferred):
-            answer.attach(self._wake)
-        return answer
-
-    def _resume_waiting(self) -> None:
-        now = self._monotonic()
-        for connection in self._all():
-            if connection.state is State.WAITING:
-                connection.resume(now)
-                self._settle(connection)
-
     def _advance(self, connection: Connection) -> None:
         if connection.state is not State.CLOSED:
             connection.advance(self._monotonic())
@@ -281,13 +271,14 @@ class Server:
         if connection.state is State.CLOSED:
             self._forget(connection)
             return
-        key = self._selector.get_map().get(connection.sock)
-        if not connection.interest:
-            if key is not None:
-                self._selector.unregister(connection.sock)
-        elif key is None:
-            self._selector.register(connection.sock, connection.interest, connection)
-        elif key.events != connection.interest:
+        # A selector has nothing that is watched for no event.
+        watched = self._selector.get_map().get(connection.sock)
+        if watched is None:
+            if connection.interest:
+                self._selector.register(connection.sock, connection.interest, connection)
+        elif not connection.interest:
+            self._selector.unregister(connection.sock)
+        elif watched.events != connection.interest:
             self._selector.modify(connection.sock, connection.interest, connection)
 
     def _close(self, connection: Connection) -> None:
@@ -295,8 +286,8 @@ class Server:
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
-        # The socket is closed and can no longer say which descriptor it had; the selector finds it by identity.
-        # One that waited is not there.
+        # The socket is closed and can no longer say which descriptor it had; the selector finds it by identity, or not
+        # at all if it waited for nothing.
         with suppress(KeyError, ValueError):
             self._selector.unregister(connection.sock)
         self._connections[connection.is_local].discard(connection)

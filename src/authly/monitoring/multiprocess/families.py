@@ -113,6 +113,11 @@ class Family:
         return cls(name, type_, help_, [child])
 
     @property
+    def size(self) -> int:
+        """How many samples are shown."""
+        return sum(len(child.names) for child in self.children if not child.hidden)
+
+    @property
     def samples(self) -> list[Sample]:
         """All samples that are shown."""
         return [sample for child in self.children if not child.hidden for sample in child.samples()]

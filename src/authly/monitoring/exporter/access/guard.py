@@ -9,8 +9,8 @@ from authly.monitoring.exporter.access.bucket import Bucket
 from authly.monitoring.exporter.access.changes import Changes
 from authly.monitoring.exporter.access.denials import Denials
 from authly.monitoring.exporter.access.web_config import WebConfig, WebConfigError, parse
-from authly.monitoring.exporter.deferred import Deferred
-from authly.monitoring.exporter.http import TEXT, Request, Response
+from authly.monitoring.exporter.deferred import Deferred, changed
+from authly.monitoring.exporter.http import TEXT, Pending, Request, Response
 from authly.monitoring.labels import Severity
 from authly.monitoring.multiprocess.families import Family, Sample
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 VALID = "authly_exporter_web_config_valid"
 _REALM = 'realm="authly exporter"'
 _REPORT_EVERY = 60.0
+# Seconds that a client waits for its password to be checked; the outcome is remembered all the same.
+_PATIENCE = 10.0
 # What a client did who is kept out, and how bad that is: one who says nothing may not know that he should.
 _SILENT = Severity.LOW
 _WRONG = Severity.MEDIUM
 
-Respond = Callable[[Request], Response]
+Respond = Callable[[Request], Response | Pending]
 
 
 class Access(Protocol):
@@ -42,7 +44,7 @@ class Access(Protocol):
     def refuse_handshake(self, error: OSError) -> None:
         """Note that a connection could not be encrypted."""
 
-    def respond(self, request: Request, respond: Respond) -> Response | Deferred:
+    def respond(self, request: Request, respond: Respond) -> Response | Pending:
         """Let a request through to ``respond``, or not."""
 
     def collect(self, families: Iterable[Family]) -> list[Family]:
@@ -60,7 +62,7 @@ class Everybody:
     def refuse_handshake(self, error: OSError) -> None:
         """Do nothing; there are no handshakes."""
 
-    def respond(self, request: Request, respond: Respond) -> Response | Deferred:
+    def respond(self, request: Request, respond: Respond) -> Response | Pending:
         """Let a request through."""
         return respond(request)
 
@@ -202,7 +204,7 @@ class Guard:
 
     # Requests
 
-    def respond(self, request: Request, respond: Respond) -> Response | Deferred:
+    def respond(self, request: Request, respond: Respond) -> Response | Pending:
         """Let a request through to ``respond``, or answer 401, 403, 429 or 503."""
         if request.is_local:
             return respond(request)
@@ -210,9 +212,9 @@ class Guard:
         if rules is None:
             return Response(503, TEXT, b"The web configuration cannot be used; the exporter's log says why.\n")
 
-        def through(request: Request) -> Response:
+        def through(request: Request) -> Response | Pending:
             answer = respond(request) if rules.limit.take() else _too_many()
-            return _with_headers(answer, rules)
+            return changed(answer, lambda response: _with_headers(response, rules))
 
         sans = rules.config.tls.allowed_sans if rules.config.tls else None
         if sans is not None and sans.isdisjoint(request.certificate_names):
@@ -235,7 +237,7 @@ class Guard:
 
     def _check_password(
         self, request: Request, rules: _Rules, name: bytes, password: bytes, through: Respond
-    ) -> Response | Deferred:
+    ) -> Response | Pending:
         assert self._passwords is not None
         users: Mapping[str, str] = rules.config.users
         outcome = self._passwords.known(users, name, password)
@@ -244,7 +246,10 @@ class Guard:
         if not rules.limit_of_strangers.take():
             return _with_headers(_too_many(), rules)
 
-        def conclude(deferred: Deferred, outcome: bool | None) -> None:
+        late = Response(503, TEXT, b"Too many others are asking; come again.\n", (("retry-after", "1"),))
+        deferred = Deferred(self._monotonic() + _PATIENCE, _with_headers(late, rules))
+
+        def conclude(outcome: bool | None) -> None:
             if outcome is None:
                 deferred.resolve(lambda: _with_headers(_too_many(), rules))
             elif outcome and self._rules is rules:
@@ -253,7 +258,8 @@ class Guard:
                 # Of rules that were replaced meanwhile nothing follows; the client asks again.
                 deferred.resolve(lambda: self._denied(request, rules, _WRONG))
 
-        return self._passwords.ask(users, name, password, _network(request.peer), conclude)
+        self._passwords.ask(users, name, password, _network(request.peer), conclude)
+        return deferred
 
     def _deny(self, request: Request, rules: _Rules, severity: Severity) -> Response:
         denied = self._denied(request, rules, severity)

@@ -9,12 +9,9 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import bcrypt
-
-from authly.monitoring.exporter.deferred import Deferred
 
 MAX_PENDING = 32
 MAX_PENDING_PER_ADDRESS = 4
@@ -67,8 +64,8 @@ class Passwords:
         name: bytes,
         password: bytes,
         address: str,
-        answer: Callable[[Deferred, bool | None], None],
-    ) -> Deferred:
+        answer: Callable[[bool | None], None],
+    ) -> None:
         """Let a check be made.
 
         Args:
@@ -76,28 +73,25 @@ class Passwords:
             name: of the user.
             password: as it was presented.
             address: who asks; those of one address share their turns.
-            answer: called in another thread, with the outcome, or None where too many wait; resolves what it is given.
+            answer: called, most likely in another thread, with the outcome, or None where too many wait.
         """
         key, hash_, is_user = self._question(users, name, password)
-        deferred = Deferred()
         with self._changed:
             turns = self._turns.setdefault(address, {})
-            waiting = partial(answer, deferred)
             if key not in turns:
-                turns[key] = _Check(hash_, password, is_user, [waiting])
+                turns[key] = _Check(hash_, password, is_user, [answer])
                 refused = self._make_room(address)
             elif _waiting(turns) < MAX_PENDING_PER_ADDRESS:
-                turns[key].waiting.append(waiting)
-                return deferred
+                turns[key].waiting.append(answer)
+                return
             else:
-                refused = _Check(hash_, password, is_user, [waiting])
+                refused = _Check(hash_, password, is_user, [answer])
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="passwords", daemon=True)
                 self._thread.start()
             self._changed.notify()
         for give in refused.waiting if refused else ():
             give(None)
-        return deferred
 
     def _question(self, users: Mapping[str, str], name: bytes, password: bytes) -> tuple[bytes, str, bool]:
         """Return what to remember the outcome by, the hash to compare with, and whether it is that of a user."""
