@@ -13,4 +13,5 @@ def exporter_configuration(settings: Settings) -> Configuration:
         collectors=settings.metrics_collectors,
         series_ttl=settings.metrics_series_ttl,
         log_format=settings.log_format,
+        web_config_file=str(settings.metrics_web_config_path or ""),
     )

@@ -4,7 +4,7 @@ Independent of the transport: the exporter's server calls it, and so does a work
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.exporter.rate_limit import RateLimit
 from authly.monitoring.multiprocess import exposition
 from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
+from authly.monitoring.multiprocess.families import Family
 
 # Set by a worker that passes on a question: whom to hold to the rate limit. Believed on the Unix socket alone.
 CLIENT_HEADER = "x-authly-client"
@@ -36,6 +37,7 @@ class Configuration(NamedTuple):
         collectors: ``package.module:name`` of each custom collector.
         series_ttl: seconds after which a series that nobody updates is left out; 0 keeps all.
         log_format: how the exporter writes its log: json (an object a line) or console (for people).
+        web_config_file: who may look, in the format of Prometheus' exporter-toolkit; empty lets everybody.
         master: the process id of the Gunicorn master; 0 where there is none.
         ended_exporters: processor time, user and system, of the exporters before this one, in seconds.
         ended_others: of the master's children that ended before there were workers, likewise.
@@ -48,6 +50,7 @@ class Configuration(NamedTuple):
     collectors: tuple[str, ...] = ()
     series_ttl: float = 0.0
     log_format: str = "json"
+    web_config_file: str = ""
     master: int = 0
     ended_exporters: tuple[float, float] = (0.0, 0.0)
     ended_others: tuple[float, float] = (0.0, 0.0)
@@ -95,6 +98,7 @@ class Application:
         monotonic: the clock, in seconds.
         report: takes a line about something an operator should know.
         collectors: what it collects besides the directory, its own metrics and the custom collectors.
+        complete: adds what others have to say to the families that were collected.
     """
 
     def __init__(
@@ -103,10 +107,12 @@ class Application:
         monotonic: Callable[[], float],
         report: Callable[[str], None],
         collectors: Sequence[Collector] = (),
+        complete: Callable[[Iterable[Family]], list[Family]] = list,
     ) -> None:
         self._configuration = configuration
         self._clock = monotonic
         self._report = report
+        self._complete = complete
         self._rate_limit = RateLimit(configuration.rate_limit, monotonic)
         self._own = OwnCollector()
         self._collectors = collectors
@@ -187,7 +193,7 @@ class Application:
                 *own,
                 *runner.families_of(statuses),
                 *(family for collector in self._collectors for family in collected.families[collector.name]),
-                *(collection.families if collection else ()),
+                *self._complete(collection.families if collection else ()),
                 *(family for collector in self._custom for family in collected.families[collector.name]),
             ]
         )
