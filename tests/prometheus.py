@@ -1,4 +1,4 @@
-"""A real Prometheus, where the machine has one."""
+"""A real Prometheus for tests."""
 
 import json
 import shutil
@@ -22,9 +22,15 @@ def program(name: str) -> str:
 
 
 class Prometheus:
-    """A Prometheus with the project's configuration, pointed at one exporter."""
+    """A Prometheus with the project's configuration, pointed at one exporter.
 
-    def __init__(self, folder: Path, target: str) -> None:
+    Args:
+        folder: for its files.
+        target: the address of the exporter.
+        job: lines of YAML to be added to the scrape job.
+    """
+
+    def __init__(self, folder: Path, target: str, job: str = "") -> None:
         # First, because the test ends here where there is none.
         binary = program("prometheus")
         text = CONFIGURATION.read_text()
@@ -35,6 +41,7 @@ class Prometheus:
             text.replace("127.0.0.1:9464", target)
             .replace("scrape_interval: 15s", "scrape_interval: 200ms")
             .replace("scrape_timeout: 5s", "scrape_timeout: 200ms")
+            .replace("    metrics_path: /metrics\n", f"    metrics_path: /metrics\n{job}")
         )
         self.address = f"127.0.0.1:{free_port()}"
         self._log = (folder / "prometheus.log").open("wb")

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from authly.api.health_router import health_router
 from authly.cli.__main__ import authly
+from authly.monitoring.exporter.access.denials import Denials
+from authly.monitoring.exporter.access.guard import Guard
 from authly.monitoring.exporter.collectors import runner
 from authly.monitoring.exporter.collectors.cgroups import Limits
 from authly.monitoring.exporter.collectors.gunicorn import GunicornCollector
@@ -29,6 +31,7 @@ from authly.monitoring.exporter.collectors.system import (
     container_families,
 )
 from authly.monitoring.gunicorn.recorder import COUNTERS
+from authly.monitoring.labels import SecurityEvent, Severity
 from authly.monitoring.master_facts import EXIT_REASONS, ListenerFacts, MasterFacts, WorkerFacts, namespace, write
 from authly.monitoring.metrics import AuthlyMetrics
 from authly.monitoring.multiprocess.collector import DirectoryCollector
@@ -107,7 +110,8 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     # Everything at once: this process stands for the master, and for the exporter.
     system = SystemCollector(Instance(os.getpid())).collect()
     limits = container_families(Limits(1.0, 1.0, 1.0))
-    for own in [*OwnCollector().collect(collection, tmp_path), *statuses, *system, *limits]:
+    guard = Guard(tmp_path / "nowhere.yml", Denials(), time.monotonic, lambda _: None).collect([])
+    for own in [*OwnCollector().collect(collection, tmp_path), *statuses, *system, *limits, *guard]:
         name = f"{own.name}_total" if own.type == "counter" else own.name
         expected[name] = (own.type, {label for sample in own.samples for label, _ in sample.labels} - {"le"})
     for key in COUNTERS:
@@ -125,7 +129,19 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [*OUTCOMES, *PHASES, *SKIP_REASONS, *DROP_REASONS, *ROLES, *MEMORY_TYPES, *CPU_MODES, *SWITCH_KINDS, *EXIT_REASONS],
+    [
+        *OUTCOMES,
+        *PHASES,
+        *SKIP_REASONS,
+        *DROP_REASONS,
+        *ROLES,
+        *MEMORY_TYPES,
+        *CPU_MODES,
+        *SWITCH_KINDS,
+        *EXIT_REASONS,
+        *SecurityEvent,
+        *Severity,
+    ],
 )
 def test_every_label_value_is_documented(value: str) -> None:
     """docs/metrics.md has each value of the closed vocabularies."""

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from authly import __version__
 from authly.api.health_router import health_router
 from authly.api.logging_middleware import LoggingMiddleware
+from authly.api.metrics_policy import MetricsPolicy, TokenFile
 from authly.api.metrics_router import Scraper, metrics_router
 from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres
@@ -71,7 +72,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
         metrics = AuthlyMetrics()
         scraper = Scraper(exporter_configuration(settings)._replace(directory=directory, problem=problem))
-        app.include_router(metrics_router(settings.metrics_path, scraper))
+        verifiers = [TokenFile(settings.metrics_token_path, _log.error)] if settings.metrics_token_path else []
+        policy = MetricsPolicy(
+            settings.metrics_allowed_networks, settings.trusted_proxies, verifiers, metrics, _log.warning
+        )
+        app.include_router(metrics_router(settings.metrics_path, scraper, policy))
         app.add_middleware(MetricsMiddleware, metrics=metrics)
     # Added last, and therefore outermost.
     app.add_middleware(LoggingMiddleware)

@@ -14,4 +14,5 @@ def exporter_configuration(settings: Settings) -> Configuration:
         series_ttl=settings.metrics_series_ttl,
         log_format=settings.log_format,
         settings=shown(settings),
+        web_config_file=str(settings.metrics_web_config_path or ""),
     )

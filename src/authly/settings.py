@@ -20,6 +20,9 @@ _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
+
+
 class SettingsError(ValueError):
     """A setting holds something it does not accept; the message is one line for each such variable."""
 
@@ -50,6 +53,14 @@ def _import_paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
         if not _IMPORT_PATH.fullmatch(path):
             raise ValueError(f"{path} is not package.module:name")
     return paths
+
+
+def _networks(value: "str | tuple[Network, ...]") -> "tuple[Network, ...]":
+    """Parse networks, addresses and the word unix, for whoever comes over a Unix socket."""
+    if not isinstance(value, str):
+        return value
+    words = [word.strip() for word in value.split(",") if word.strip()]
+    return tuple("unix" if word == "unix" else ipaddress.ip_network(word) for word in words)
 
 
 def _database_url(value: str) -> str:
@@ -148,6 +159,26 @@ class Settings(BaseSettings):
         ge=0,
         le=1_000_000,
     )
+    metrics_web_config_file: Path | None = _setting(
+        None,
+        "a file",
+        "Who may look at the exporter, in the format of Prometheus' exporter-toolkit. Unset: everybody who reaches it.",
+    )
+    metrics_allowed_networks: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = _setting(
+        (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
+        "networks such as 10.0.0.0/8, addresses, and unix, separated by commas",
+        "From where the metrics on the application port may be read.",
+    )
+    metrics_token_file: Path | None = _setting(
+        None,
+        "a file of tokens, one a line",
+        "Who reads the metrics on the application port must present one of these as a bearer token.",
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = _setting(
+        (),
+        "networks such as 10.0.0.0/8, addresses, and unix, separated by commas",
+        "Proxies whose X-Forwarded-For is believed.",
+    )
     metrics_collection_interval: float = _setting(
         30.0,
         "a number of seconds from 0.1 to 3600",
@@ -190,6 +221,17 @@ class Settings(BaseSettings):
     def state_path(self) -> Path:
         """The state directory as an absolute path."""
         return self.state_dir.expanduser().absolute()
+
+    @cached_property
+    def metrics_web_config_path(self) -> Path | None:
+        """The web configuration file as an absolute path."""
+        configured = self.metrics_web_config_file
+        return configured.expanduser().absolute() if configured else None
+
+    @cached_property
+    def metrics_token_path(self) -> Path | None:
+        """The file of the application port's tokens as an absolute path."""
+        return self.metrics_token_file.expanduser().absolute() if self.metrics_token_file else None
 
     @cached_property
     def metrics_directory(self) -> Path:

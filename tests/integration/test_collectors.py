@@ -116,6 +116,7 @@ def test_whatever_collectors_do_the_rest_of_the_scrape_is_there_in_time(
         assert rest(series) == expected
         assert successes(series) == {
             "own": 1,
+            "gunicorn": 1,
             "system": 1,
             "awful:Good": 1,
             "awful:Sleeps": 0,
@@ -162,14 +163,14 @@ def test_the_exporter_answers_others_while_a_scrape_waits(make_instance: MakeIns
     assert not done.is_set()
     thread.join(20)
     assert done.is_set()
-    assert successes(found[0]) == {"own": 1, "system": 1, "awful:Good": 1, "awful:Sleeps": 0}
+    assert successes(found[0]) == {"own": 1, "gunicorn": 1, "system": 1, "awful:Good": 1, "awful:Sleeps": 0}
 
 
 def test_the_application_port_answers_in_time_too(make_instance: MakeInstance, tmp_path: Path) -> None:
     """A worker is answered by the exporter before it would take it for absent."""
     instance = awful(make_instance, tmp_path / "plugins", ("awful:Sleeps",)).start()
     series = parse(instance.get("/metrics")[2].decode())
-    assert successes(series) == {"own": 1, "system": 1, "awful:Sleeps": 0}
+    assert successes(series) == {"own": 1, "gunicorn": 1, "system": 1, "awful:Sleeps": 0}
 
 
 def cpu(instance: Instance, role: str) -> float:

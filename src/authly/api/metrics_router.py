@@ -6,7 +6,10 @@ import time
 
 import structlog
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
+from authly.api.forwarding import Address
+from authly.api.metrics_policy import Denial, MetricsPolicy
 from authly.monitoring.exporter import client
 from authly.monitoring.exporter.application import CLIENT_HEADER, Application, Configuration
 from authly.monitoring.exporter.client import ExporterUnavailable
@@ -52,30 +55,32 @@ class Scraper:
             return await asyncio.to_thread(self._local.respond, request)
 
 
-def metrics_router(path: str, scraper: Scraper) -> APIRouter:
+def metrics_router(path: str, scraper: Scraper, policy: MetricsPolicy) -> APIRouter:
     """Return the route of the exposition; it is no part of the OpenAPI document.
 
     Args:
         path: where it is.
         scraper: where it comes from.
+        policy: who may read it.
     """
     router = APIRouter()
 
     @router.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)
     async def metrics(request: Request) -> Response:
+        admitted = await policy.admit(request)
+        if isinstance(admitted, Denial):
+            challenge = {"www-authenticate": admitted.challenge} if admitted.challenge else {}
+            words = f"This request for the metrics is denied: {admitted.reason}.\n"
+            return PlainTextResponse(words, admitted.status, challenge)
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-        answer = await scraper.scrape(_client_key(request.client.host if request.client else ""), headers)
+        answer = await scraper.scrape(_client_key(admitted), headers)
         return Response(answer.body, answer.status, {"content-type": answer.content_type, **dict(answer.headers)})
 
     return router
 
 
-def _client_key(host: str) -> str:
+def _client_key(address: Address) -> str:
     """Return what stands for a client: its address, of IPv6 the network that one subscriber has to himself."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return host
+    return str(address)

@@ -3,11 +3,30 @@
 Nothing that a client can choose freely becomes a label value: what is outside a vocabulary becomes ``other``.
 """
 
+from enum import StrEnum
+
 OTHER = "other"
 UNMATCHED = "unmatched"
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 # Far more routes than an application has; reached only where a route template leaks a value that clients choose.
 MAX_ENDPOINTS = 512
+
+# Here, because the workers and the exporter count them, and one family must have one name and one help text.
+SECURITY_EVENTS = "authly_security_events"
+SECURITY_EVENTS_HELP = "Events that may be part of an attack."
+
+
+class SecurityEvent(StrEnum):
+    """What happened."""
+
+    METRICS_DENIED = "metrics_denied"
+
+
+class Severity(StrEnum):
+    """How much an event means by itself."""
+
+    LOW = "low"
+    MEDIUM = "medium"
 
 
 class Vocabulary:

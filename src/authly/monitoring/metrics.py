@@ -7,9 +7,10 @@ ask which. A recording call takes enums and numbers, does no I/O beyond a write 
 import platform
 from typing import Protocol
 
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 from authly import __version__
+from authly.monitoring.labels import SECURITY_EVENTS, SECURITY_EVENTS_HELP, SecurityEvent, Severity
 from authly.monitoring.middleware import Exchange
 from authly.monitoring.request_metrics import NULL_EXCHANGE, RequestMetrics
 
@@ -22,6 +23,9 @@ class Metrics(Protocol):
 
     def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
         """Return what counts and times HTTP requests of one method, endpoint and status."""
+
+    def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
+        """Count an event that may be part of an attack."""
 
     def update_application_info(self, environment: str) -> None:
         """Say what is running."""
@@ -37,6 +41,9 @@ class NullMetrics:
         """Return what does nothing."""
         return NULL_EXCHANGE
 
+    def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
+        """Do nothing."""
+
     def update_application_info(self, environment: str) -> None:
         """Do nothing."""
 
@@ -50,6 +57,14 @@ class AuthlyMetrics(RequestMetrics):
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         super().__init__("authly", registry)
+        self.security_events = Counter(
+            f"{SECURITY_EVENTS}_total",
+            SECURITY_EVENTS_HELP,
+            ["event_type", "severity"],
+            registry=registry,
+        )
+        for severity in Severity:
+            self.security_events.labels(SecurityEvent.METRICS_DENIED, severity)
         self.application_info = Gauge(
             "authly_application_info",
             "What is running; always 1.",
@@ -57,6 +72,18 @@ class AuthlyMetrics(RequestMetrics):
             multiprocess_mode="max",
             registry=registry,
         )
+
+    def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
+        """Count an event that may be part of an attack.
+
+        Args:
+            event: what happened.
+            severity: how much it means.
+        """
+        try:
+            self.security_events.labels(event, severity).inc()
+        except Exception:  # noqa: BLE001
+            self._report_failure("track_security_event")
 
     def update_application_info(self, environment: str) -> None:
         """Say what is running.

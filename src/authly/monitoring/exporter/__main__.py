@@ -15,6 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from authly.monitoring.exporter.access.denials import Denials
+from authly.monitoring.exporter.access.guard import Access, Everybody, Guard
 from authly.monitoring.exporter.application import Application, Configuration
 from authly.monitoring.exporter.collectors.runner import Collector
 from authly.monitoring.exporter.server import Server
@@ -49,16 +51,24 @@ class Log:
 
 
 def arguments(
-    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int
+    configuration: Configuration, listeners: Sequence[socket.socket], watch_fd: int, memory_fd: int = -1
 ) -> tuple[list[str], list[int]]:
-    """Return the arguments that start this module as a process of that configuration, and the descriptors it needs."""
+    """Return the arguments that start this module as a process of that configuration, and the descriptors it needs.
+
+    Args:
+        configuration: how it is set up.
+        listeners: the sockets it shall answer at.
+        watch_fd: the read end of a pipe, with whose end it ends.
+        memory_fd: memory for what it counts, which outlives it; -1 where there is none.
+    """
     fds = [listener.fileno() for listener in listeners]
     record = configuration._asdict() | {"directory": str(configuration.directory or "")}
     return [
         f"--configuration={json.dumps(record)}",
         f"--listen-fds={','.join(map(str, fds))}",
         f"--watch-fd={watch_fd}",
-    ], [*fds, watch_fd]
+        f"--memory-fd={memory_fd}",
+    ], [*fds, watch_fd, *([memory_fd] if memory_fd >= 0 else [])]
 
 
 def _collectors(configuration: Configuration) -> list[Collector]:
@@ -82,6 +92,21 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _warn_of_openness(access: Access, listeners: Sequence[socket.socket], log: Log) -> None:
+    """Say so if anybody who reaches this machine may look."""
+    if access.protects:
+        return
+    for listener in listeners:
+        if listener.family == socket.AF_UNIX:
+            continue
+        host, port = listener.getsockname()[:2]
+        if not (host == "::1" or host.removeprefix("::ffff:").startswith("127.")):
+            log.warn(
+                f"Everybody who reaches {host} port {port} can read the metrics: bind the exporter to 127.0.0.1 "
+                "(AUTHLY_METRICS_BIND), or say who may look (AUTHLY_METRICS_WEB_CONFIG_FILE)."
+            )
+
+
 def main(argv: Sequence[str]) -> int:
     """Serve until told to end or until the parent is gone."""
     options = dict(argument.removeprefix("--").split("=", 1) for argument in argv)
@@ -95,13 +120,22 @@ def main(argv: Sequence[str]) -> int:
     )
     _allow_many_files()
     listeners = [socket.socket(fileno=int(fd)) for fd in options["listen-fds"].split(",") if fd]
-    application = Application(
-        configuration, time.monotonic, Log(configuration.log_format).warn, _collectors(configuration)
-    )
+    log = Log(configuration.log_format)
+    access: Access = Everybody()
+    if configuration.web_config_file:
+        denials = Denials(int(options["memory-fd"]))
+        access = Guard(Path(configuration.web_config_file), denials, time.monotonic, log.warn)
+    _warn_of_openness(access, listeners, log)
+    application = Application(configuration, time.monotonic, log.warn, _collectors(configuration), access.collect)
     # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     application.load_collectors()
-    server = Server(listeners, application.begin, watch_fd=int(options["watch-fd"]))
+    server = Server(
+        listeners,
+        lambda request: access.respond(request, application.begin),
+        access,
+        watch_fd=int(options["watch-fd"]),
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     with contextlib.suppress(KeyboardInterrupt):

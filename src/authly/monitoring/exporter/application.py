@@ -5,7 +5,7 @@ Independent of the transport: the exporter's server calls it, and so does a work
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,6 +62,7 @@ class Configuration(NamedTuple):
         collectors: ``package.module:name`` of each custom collector.
         series_ttl: seconds after which a series that nobody updates is left out; 0 keeps all.
         log_format: how the exporter writes its log: json (an object a line) or console (for people).
+        web_config_file: who may look, in the format of Prometheus' exporter-toolkit; empty lets everybody.
         master: the process id of the Gunicorn master; 0 where there is none.
         ended_exporters: processor time, user and system, of the exporters before this one, in seconds.
         ended_others: of the master's children that ended before there were workers, likewise.
@@ -75,6 +76,7 @@ class Configuration(NamedTuple):
     collectors: tuple[str, ...] = ()
     series_ttl: float = 0.0
     log_format: str = "json"
+    web_config_file: str = ""
     master: int = 0
     ended_exporters: tuple[float, float] = (0.0, 0.0)
     ended_others: tuple[float, float] = (0.0, 0.0)
@@ -123,6 +125,7 @@ class Application:
         monotonic: the clock, in seconds.
         report: takes a line about something an operator should know.
         collectors: what it collects besides the directory, its own metrics and the custom collectors.
+        complete: adds what others have to say to the families that were collected.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Application:
         monotonic: Callable[[], float],
         report: Callable[[str], None],
         collectors: Sequence[Collector] = (),
+        complete: Callable[[Iterable[Family]], list[Family]] = list,
     ) -> None:
         self._configuration = configuration
         self._clock = monotonic
@@ -139,6 +143,7 @@ class Application:
         # What the status page saw last, and the statuses of the collectors at the last scrape.
         self._state: State | None = None
         self._statuses: list[Family] = []
+        self._complete = complete
         self._rate_limit = RateLimit(configuration.rate_limit, monotonic)
         self._own = OwnCollector()
         self._collectors = collectors
@@ -225,7 +230,7 @@ class Application:
                 *own,
                 *self._statuses,
                 *(family for collector in self._collectors for family in collected.families[collector.name]),
-                *(collection.families if collection else ()),
+                *self._complete(collection.families if collection else ()),
                 *(family for collector in self._custom for family in collected.families[collector.name]),
             ]
         )
@@ -294,7 +299,7 @@ class Application:
             *self._own.collect(collection, self._configuration.directory),
             *self._statuses,
             *(family for found in seen.values() for family in found),
-            *(collection.families if collection else ()),
+            *self._complete(collection.families if collection else ()),
         ]
         looked = self._gunicorn is None or self._gunicorn.name in seen
         if self._journal.is_due:

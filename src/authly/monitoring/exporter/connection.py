@@ -1,7 +1,6 @@
 """Carry one client's requests and responses over a non-blocking socket."""
 
 import selectors
-import socket
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import h11
 
 from authly.monitoring.exporter.http import TEXT, Pending, Request, Response
+from authly.monitoring.exporter.transport import Transport
 
 MAX_BODY = 8192
 """A scrape has no body; a small one is read and ignored, a larger one refused."""
@@ -27,11 +27,12 @@ class State(IntEnum):
     """What a connection is busy with, in the order in which it may be given up to make room."""
 
     LINGERING = 0
-    IDLE = 1
-    READING = 2
-    WAITING = 3
-    WRITING = 4
-    CLOSED = 5
+    HANDSHAKING = 1
+    IDLE = 2
+    READING = 3
+    WAITING = 4
+    WRITING = 5
+    CLOSED = 6
 
 
 class Limits(NamedTuple):
@@ -47,22 +48,38 @@ class Connection:
     """One client's connection.
 
     It never reads while it has something to write, so a client that does not read can not make it grow.
+
+    Args:
+        transport: its bytes.
+        peer: the client's address; empty over a Unix socket.
+        is_local: whether it came over a Unix socket.
+        respond: called with each complete request.
+        is_current: asked before each of them whether a connection like this one would still be made; where not, for
+            want of a certificate that has come to be needed, say, this one is closed.
+        refuse_handshake: called with the reason where it could not be encrypted.
+        limits: how long each phase may last.
+        now: seconds on the clock of all calls.
+        wake: lets somebody call ``is_due``; safe to call from another thread.
     """
 
     __slots__ = (
         "_body_size",
+        "_certificate_names",
         "_http",
+        "_is_current",
         "_limits",
         "_out",
-        "_peer",
         "_pending",
         "_pipelined",
+        "_refuse_handshake",
         "_request",
         "_respond",
+        "_transport",
         "_wake",
         "deadline",
         "is_local",
         "keep_alive",
+        "peer",
         "since",
         "sock",
         "state",
@@ -70,19 +87,25 @@ class Connection:
 
     def __init__(
         self,
-        sock: socket.socket,
+        transport: Transport,
         peer: str,
         is_local: bool,
         respond: Callable[[Request], Response | Pending],
+        is_current: Callable[[], bool],
+        refuse_handshake: Callable[[OSError], None],
         limits: Limits,
         now: float,
         wake: Callable[[], None],
     ) -> None:
-        self.sock = sock
+        self.sock = transport.sock
         self.is_local = is_local
         self.keep_alive = True
-        self._peer = peer
+        self.peer = peer
+        self._transport = transport
+        self._certificate_names: frozenset[str] = frozenset()
         self._respond = respond
+        self._is_current = is_current
+        self._refuse_handshake = refuse_handshake
         self._limits = limits
         self._wake = wake
         self._pending: Pending | None = None
@@ -92,7 +115,7 @@ class Connection:
         self._out: list[memoryview] = []
         self._pipelined = False
         # A new client is expected to speak at once.
-        self._enter(State.READING, now, limits.request_timeout)
+        self._enter(State.HANDSHAKING if transport.is_secure else State.READING, now, limits.request_timeout)
 
     @property
     def interest(self) -> int:
@@ -100,19 +123,26 @@ class Connection:
         if self.state is State.WAITING:
             return 0
         # A pipelined request waits for its turn, so that one client can not keep the thread to itself.
-        return selectors.EVENT_WRITE if self._out or self._pipelined else selectors.EVENT_READ
+        if self._pipelined:
+            return selectors.EVENT_WRITE
+        return self._transport.wants or (selectors.EVENT_WRITE if self._out else selectors.EVENT_READ)
 
     def advance(self, now: float) -> None:
         """Go on as far as possible without waiting; to be called when ``interest`` is ready."""
         try:
-            if self._out:
+            if self.state is State.HANDSHAKING:
+                self._shake_hands(now)
+            elif self._out:
                 self._flush(now)
             elif self.state is State.LINGERING:
                 if not self.sock.recv(65536):
                     self.close()
             elif self._pipelined:
                 self._pipelined = False
-                self._parse(now)
+                if self._transport.has_more:
+                    self._receive(now)
+                else:
+                    self._parse(now)
             else:
                 self._receive(now)
         except BlockingIOError:
@@ -148,13 +178,27 @@ class Connection:
     def _enter(self, state: State, now: float, timeout: float) -> None:
         self.state, self.since, self.deadline = state, now, now + timeout
 
+    def _shake_hands(self, now: float) -> None:
+        try:
+            self._transport.shake_hands()
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._refuse_handshake(error)
+            raise
+        self._certificate_names = self._transport.certificate_names()
+        self._enter(State.READING, now, self._limits.request_timeout)
+        self._receive(now)
+
     def _receive(self, now: float) -> None:
         # Never more than one byte beyond the limit, so that a long head is refused however it was cut into segments.
-        data = self.sock.recv(self._limits.max_head + 1 - self._buffered)
+        data = self._transport.receive(self._limits.max_head + 1 - self._buffered)
         if self.state is State.IDLE:
             self._enter(State.READING, now, self._limits.request_timeout)
         self._http.receive_data(data)
         self._parse(now)
+        if self.state is State.READING and not self._out and self._transport.has_more:
+            self._pipelined = True
 
     def _parse(self, now: float) -> None:
         try:
@@ -183,7 +227,11 @@ class Connection:
 
     def _answer(self, now: float) -> None:
         assert self._request is not None
-        request = _describe(self._request, self._peer, self.is_local)
+        if not self._is_current():
+            # A client asks again on a connection of its own where one that was kept alive ends (RFC 9112, 9.3.1).
+            self.close()
+            return
+        request = _describe(self._request, self.peer, self.is_local, self._certificate_names)
         self._give(lambda: self._respond(request), now)
 
     def _give(self, answer: Callable[[], Response | Pending], now: float) -> None:
@@ -242,7 +290,7 @@ class Connection:
             self.close()
 
     def _flush(self, now: float) -> None:
-        sent = self.sock.sendmsg(self._out)
+        sent = self._transport.send(self._out)
         while self._out and sent >= len(self._out[0]):
             sent -= len(self._out.pop(0))
         if self._out:
@@ -254,17 +302,17 @@ class Connection:
         self._request = None
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-            self._pipelined = self._buffered > 0
+            self._pipelined = self._buffered > 0 or self._transport.has_more
             if self._pipelined:
                 self._enter(State.READING, now, self._limits.request_timeout)
             else:
                 self._enter(State.IDLE, now, self._limits.idle_timeout)
         else:
-            self.sock.shutdown(socket.SHUT_WR)
+            self._transport.finish()
             self._enter(State.LINGERING, now, LINGER)
 
 
-def _describe(request: h11.Request, peer: str, is_local: bool) -> Request:
+def _describe(request: h11.Request, peer: str, is_local: bool, certificate_names: frozenset[str]) -> Request:
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -274,7 +322,7 @@ def _describe(request: h11.Request, peer: str, is_local: bool) -> Request:
         # The absolute form, as a client speaks to a proxy (RFC 9112, section 3.2.2).
         target = "/" + target.partition("://")[2].partition("/")[2]
     path, _, query = target.partition("?")
-    return Request(request.method.decode("latin-1"), path, query, headers, peer, is_local)
+    return Request(request.method.decode("latin-1"), path, query, headers, peer, is_local, certificate_names)
 
 
 def _declared_length(request: h11.Request) -> int:

@@ -20,6 +20,8 @@ class Request(NamedTuple):
     """The client's address; empty over the Unix socket."""
     is_local: bool = False
     """Whether it came over the Unix socket."""
+    certificate_names: frozenset[str] = frozenset()
+    """The alternative names of the client's certificate, which was verified; empty if there is none."""
 
 
 class Response(NamedTuple):
@@ -46,5 +48,5 @@ class Pending(Protocol):
     def notify(self, wake: Callable[[], None]) -> None:
         """Have something called, in any thread, whenever ``ready`` may have become true."""
 
-    def response(self) -> Response:
-        """Return it, ready or not; can be called once."""
+    def response(self) -> "Response | Pending":
+        """Return it, ready or not, or what has to be waited for next; can be called once."""

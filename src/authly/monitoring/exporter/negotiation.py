@@ -96,7 +96,8 @@ def patience(timeout: str | None) -> float:
         seconds = float(timeout or "")
     except ValueError:
         return DEFAULT_PATIENCE
-    if not (math.isfinite(seconds) and seconds > 0):
+    # Nobody waits for less than a millisecond.
+    if not (math.isfinite(seconds) and seconds >= 0.001):
         return DEFAULT_PATIENCE
     # The files are read, the answer written and sent after the wait. That takes some milliseconds, and more at the
     # first scrape of a large instance.

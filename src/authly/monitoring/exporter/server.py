@@ -7,9 +7,14 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from authly.monitoring.exporter.connection import Connection, Limits, State
 from authly.monitoring.exporter.http import Pending, Request, Response
+from authly.monitoring.exporter.transport import Plain, Secure, Transport
+
+if TYPE_CHECKING:
+    import ssl
 
 ACCEPT_BATCH = 64
 """Connections accepted before those already open get their turn."""
@@ -20,6 +25,26 @@ ACCEPT_PAUSE = 0.1
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
+class Encryption(Protocol):
+    """How TCP connections are encrypted."""
+
+    def context(self) -> "ssl.SSLContext | None":
+        """Return how one that begins now is; None if it is not."""
+
+    def refuse_handshake(self, error: OSError) -> None:
+        """Note that one could not be."""
+
+
+class Unencrypted:
+    """No encryption."""
+
+    def context(self) -> None:
+        """Return that there is none."""
+
+    def refuse_handshake(self, error: OSError) -> None:
+        """Do nothing."""
+
+
 class Server:
     """An HTTP/1.1 server for a handful of well-behaved clients and any number of others.
 
@@ -27,6 +52,7 @@ class Server:
         listeners: sockets that already listen, TCP or Unix; they stay open afterwards, for they may be shared with
             the exporter that takes over.
         respond: called with each complete request, in this thread; what it has to wait for, it returns as pending.
+        encryption: of the TCP connections; those over a Unix socket need none.
         watch_fd: the read end of a pipe whose other end only the parent holds: at its end the server ends at once.
         max_connections: how many TCP connections, and as many Unix ones; another one replaces the least useful.
         idle_timeout: seconds a connection may wait for its next request; longer than any scrape interval, and idle
@@ -41,6 +67,7 @@ class Server:
         self,
         listeners: Sequence[socket.socket],
         respond: Callable[[Request], Response | Pending],
+        encryption: Encryption | None = None,
         *,
         watch_fd: int | None = None,
         max_connections: int = 128,
@@ -52,6 +79,7 @@ class Server:
     ) -> None:
         self._listeners = listeners
         self._respond = respond
+        self._encryption: Encryption = encryption or Unencrypted()
         self._watch_fd = watch_fd
         self._max_connections = max_connections
         self._limits = Limits(idle_timeout, request_timeout, write_timeout, max_head)
@@ -177,16 +205,43 @@ class Server:
         if not is_local:
             with suppress(OSError):  # reset meanwhile, which reading will tell
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, peer, is_local, self._respond, self._limits, self._monotonic(), self.wake)
+        context = None if is_local else self._encryption.context()
+        try:
+            transport: Transport = Plain(sock) if context is None else Secure(sock, context)
+        except OSError:
+            sock.close()
+            return
+        connection = Connection(
+            transport,
+            peer,
+            is_local,
+            self._respond,
+            lambda: is_local or self._encryption.context() is context,
+            self._encryption.refuse_handshake,
+            self._limits,
+            self._monotonic(),
+            self.wake,
+        )
         self._connections[is_local].add(connection)
-        self._selector.register(sock, connection.interest, connection)
+        self._selector.register(connection.sock, connection.interest, connection)
         # Most clients have already sent their request, and one that has is not the one to make room next.
         self._advance(connection)
 
     def _make_room(self, connections: Iterable[Connection], last_resort: State) -> bool:
-        """Close the connection that is missed least, but none in a later state than ``last_resort``."""
-        victim = min(connections, key=lambda connection: (connection.state, connection.since), default=None)
-        if victim is None or victim.state > last_resort:
+        """Close the connection that is missed least, but none in a later state than ``last_resort``.
+
+        It is one of the address that has most of them: who opens many makes room with his own.
+        """
+        candidates = [connection for connection in connections if connection.state <= last_resort]
+        numbers: dict[str, int] = {}
+        for connection in candidates:
+            numbers[connection.peer] = numbers.get(connection.peer, 0) + 1
+        victim = min(
+            candidates,
+            key=lambda connection: (-numbers[connection.peer], connection.state, connection.since),
+            default=None,
+        )
+        if victim is None:
             return False
         self._close(victim)
         return True

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from authly.monitoring.exporter import __main__ as exporter
+from authly.monitoring.exporter.access.denials import SIZE as MEMORY_SIZE
 from authly.monitoring.exporter.application import Configuration, sentence
 from authly.monitoring.exporter.sockets import bind_tcp, bind_unix
 from authly.monitoring.gunicorn.arbiter import at_each_turn
@@ -95,6 +96,8 @@ class Monitoring:
         self._tcp: socket.socket | None = None
         self._unix: socket.socket | None = None
         self._pipe: tuple[int, int] | None = None
+        # What exporters count, one after the other.
+        self._memory: int | None = None
         self._exporter: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._start_at = 0.0
@@ -135,10 +138,14 @@ class Monitoring:
                 self._unix = socket.socket(fileno=handed_down["unix"])
         if "tcp" in handed_down:
             self._tcp = socket.socket(fileno=handed_down["tcp"])
+        self._memory = handed_down.get("memory")
 
     def when_ready(self, server: Any) -> None:
         """Open the exporter's sockets, start it, and see to it that it stays."""
         self._pipe = os.pipe()
+        if self._memory is None:
+            self._memory = os.memfd_create("exporter")
+            os.ftruncate(self._memory, MEMORY_SIZE)
         # Gunicorn calls this before it forks its first worker.
         self._ended_others = _ended_children()
         if self._directory is not None and self._unix is None:
@@ -161,6 +168,9 @@ class Monitoring:
             for fd in self._pipe:
                 os.close(fd)
             self._pipe = None
+        if self._memory is not None:
+            os.close(self._memory)
+            self._memory = None
         if self._recorder is not None:
             self._recorder.enter_worker(worker)
         end_with_parent(worker.ppid)
@@ -178,6 +188,7 @@ class Monitoring:
             "lock": self._lock.fd if self._lock else None,
             "tcp": self._tcp.fileno() if self._tcp else None,
             "unix": self._unix.fileno() if self._unix else None,
+            "memory": self._memory,
         }
         fds = {name: fd for name, fd in handed_down.items() if fd is not None}
         for fd in fds.values():
@@ -234,7 +245,12 @@ class Monitoring:
         else:
             host, port = self._tcp.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            server.log.info("Metrics at: http://%s:%d%s", shown, port, self._configuration.path)
+            if self._configuration.web_config_file:
+                # Which scheme that is, and who may look, is for the exporter to find out.
+                rules = f"{shown}:{port}{self._configuration.path}, as {self._configuration.web_config_file} says"
+                server.log.info("Metrics at: %s", rules)
+            else:
+                server.log.info("Metrics at: http://%s:%d%s", shown, port, self._configuration.path)
             if not first and self._exporter is not None:
                 # The running exporter has no part in the new socket; its successor will.
                 self._exporter.terminate()
@@ -278,6 +294,7 @@ class Monitoring:
 
     def _start(self, server: Any) -> None:
         assert self._pipe is not None
+        assert self._memory is not None
         listeners = [listener for listener in (self._tcp, self._unix) if listener is not None]
         if not listeners:
             return
@@ -288,7 +305,7 @@ class Monitoring:
             ended_exporters=self._ended_exporters,
             ended_others=self._ended_others,
         )
-        arguments, fds = exporter.arguments(configuration, listeners, self._pipe[0])
+        arguments, fds = exporter.arguments(configuration, listeners, self._pipe[0], self._memory)
         self._exporter = subprocess.Popen(
             # -P: what lies in the working directory is not what shall be imported.
             [sys.executable, "-P", "-m", "authly.monitoring.exporter", *arguments],

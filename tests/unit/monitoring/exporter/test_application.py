@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from authly.monitoring.exporter.access.denials import Denials
+from authly.monitoring.exporter.access.guard import Guard
 from authly.monitoring.exporter.application import Application, Configuration, Scrape
 from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
@@ -168,3 +170,21 @@ def test_a_file_that_is_left_out_is_named(tmp_path: Path, clock: Clock) -> None:
     path.unlink()
     clock.now += 1
     assert b"counter_<wbr>s0.db" in ask(application, "/").body
+
+
+@pytest.mark.parametrize("path", ["/", "/-/status", "/-/status.css", "/-/status.js", "/-/status.svg"])
+def test_who_may_not_scrape_may_not_look(tmp_path: Path, path: str) -> None:
+    """The page and all its parts are behind the same guard as the metrics."""
+    (tmp_path / "tokens").write_text("a-token-of-sufficient-length-0123456789\n")
+    (tmp_path / "tokens").chmod(0o600)
+    (tmp_path / "web.yml").write_text("bearer_tokens_file: tokens\n")
+    (tmp_path / "metrics").mkdir()
+    application = Application(Configuration(tmp_path / "metrics"), time.monotonic, lambda _: None)
+    guard = Guard(tmp_path / "web.yml", Denials(), time.monotonic, lambda _: None)
+    denied = guard.respond(Request("GET", path, peer="192.0.2.1"), application.respond)
+    assert isinstance(denied, Response)
+    assert denied.status == 401
+    headers = {"authorization": "Bearer a-token-of-sufficient-length-0123456789"}
+    shown = guard.respond(Request("GET", path, headers=headers, peer="192.0.2.1"), application.respond)
+    assert isinstance(shown, Response)
+    assert shown.status == 200

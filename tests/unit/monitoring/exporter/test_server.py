@@ -526,6 +526,20 @@ def test_the_least_useful_connection_makes_room(start: Start) -> None:
             assert read_response(sock)[0] == 200
 
 
+def test_who_opens_many_connections_makes_room_with_his_own(start: Start) -> None:
+    """An idle connection of another address stays, however many come from one."""
+    running = start(max_connections=4)
+    with contextlib.ExitStack() as stack:
+        modest = stack.enter_context(socket.create_connection(running.tcp.getsockname(), PATIENCE, ("127.0.0.2", 0)))
+        modest.sendall(GET)
+        assert read_response(modest)[0] == 200
+        for _ in range(20):
+            stack.enter_context(running.connect()).sendall(b"GET")
+        assert status_of(running.scrape()) == 200
+        modest.sendall(GET)
+        assert read_response(modest)[0] == 200
+
+
 def test_tcp_and_unix_have_their_own_places(start: Start) -> None:
     """However many TCP clients come, an idle connection on the Unix socket stays."""
     running = start(max_connections=2)
@@ -739,11 +753,12 @@ def test_an_idle_server_sleeps(start: Start) -> None:
 
 
 def test_the_exporters_modules_stay_light() -> None:
-    """Nothing the server imports brings in asyncio, ssl, logging, http.server or prometheus_client."""
+    """Nothing the process imports brings in asyncio, ssl, yaml, bcrypt, logging, http.server or prometheus_client."""
     program = (
         "import sys\n"
-        "from authly.monitoring.exporter import negotiation, server, sockets\n"
+        "from authly.monitoring.exporter import __main__\n"
         "heavy = {'asyncio', 'http.server', 'ssl', 'logging', 'email', 'argparse', 'prometheus_client'}\n"
+        "heavy |= {'yaml', 'bcrypt', 'hashlib', 'random'}\n"
         "print(*heavy & set(sys.modules))\n"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"\n"

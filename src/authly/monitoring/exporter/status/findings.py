@@ -280,6 +280,15 @@ def _collectors(state: State) -> Iterator[Finding]:
             )
 
 
+def _access(state: State) -> Iterator[Finding]:
+    if state.families.value("authly_exporter_web_config_valid") == 0:
+        yield Finding(
+            Severity.WARNING,
+            "The web configuration file cannot be used as it is now.",
+            "The rules of before are in force. The exporter's log says what is wrong; a mended file is read by itself.",
+        )
+
+
 def _scrapes(state: State) -> Iterator[Finding]:
     last = state.journal.scraped[0] if state.journal.scraped else state.journal.began
     if state.now - last > _NOBODY_ASKS:
@@ -302,5 +311,6 @@ _RULES: Final[tuple[Callable[[State], Iterator[Finding]], ...]] = (
     _limits,
     _files,
     _collectors,
+    _access,
     _scrapes,
 )

@@ -75,14 +75,18 @@ def all_buckets(family: Family | None) -> dict[float, float]:
     rows: dict[tuple[tuple[str, str], ...], list[Child]] = {}
     try:
         for child in children:
-            edges = tuple([labels[place] for name, labels in child.names if name == first])
+            names = [name for name, _ in child.names]
+            size = names.count(first)
+            # Those with other samples among the buckets have their values at other places.
+            if names[:size].count(first) < size:
+                return buckets(family)
+            edges = tuple([labels[place] for _, labels in child.names[:size]])
             rows.setdefault(edges, []).append(child)
     except IndexError:
         return buckets(family)
     found: dict[float, float] = {}
     for bounds, alike in rows.items():
-        in_front = all(name == first for name, _ in alike[0].names[: len(bounds)])
-        if not in_front or any(name != "le" for name, _ in bounds):
+        if any(name != "le" for name, _ in bounds):
             return buckets(family)
         columns = zip(*(child.values for child in alike), strict=True)
         for (_, bound), column in zip(bounds, columns, strict=False):

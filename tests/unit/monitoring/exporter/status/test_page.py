@@ -164,6 +164,7 @@ FAMILIES = {
     ],
     "Metric files that are left out: corrupt 1.": [gauge("authly_exporter_skipped_files", 1.0, reason="corrupt")],
     "The file system of the metrics directory has 5.0 MB left.": [gauge("authly_exporter_directory_free_bytes", 5e6)],
+    "The web configuration file cannot be used as it is now.": [gauge("authly_exporter_web_config_valid", 0.0)],
     "The collector x failed at the last scrape, and its metrics were missing.": [
         gauge("authly_exporter_collector_success", 0.0, collector="x")
     ],
