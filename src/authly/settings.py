@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
+# The one environment in which Authly makes up what it was not told.
+DEVELOPMENT = "development"
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+# No path: metadata is found below the host (RFC 8414, section 3), and clients compare issuers character by character.
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
@@ -56,6 +61,33 @@ def _database_url(value: str) -> str:
     if urlsplit(value).scheme not in {"postgresql", "postgres"}:
         raise ValueError("not a PostgreSQL URL")
     return value
+
+
+def _secret_key(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if value is None and _is_demanding(info):
+        raise ValueError("demanded")
+    if value is not None and len(value.get_secret_value()) < 32:
+        raise ValueError("too short")
+    return value
+
+
+def _issuer(value: str | None, info: ValidationInfo) -> str | None:
+    if value is None:
+        if _is_demanding(info):
+            raise ValueError("demanded")
+        return None
+    match = _ORIGIN.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 443) <= 65535:
+        raise ValueError("not a URL of scheme and host alone")
+    # Tokens and passwords in the open are for the loopback interface, and for whoever develops.
+    if match["scheme"] == "http" and _is_demanding(info) and match["host"] not in _LOOPBACK_NAMES:
+        raise ValueError("not https")
+    return value
+
+
+def _is_demanding(info: ValidationInfo) -> bool:
+    """Tell whether this is a deployment that has to be safe, rather than one that has to start."""
+    return bool(info.data.get("environment", DEVELOPMENT) != DEVELOPMENT)
 
 
 def _default_workers() -> int:
@@ -108,6 +140,48 @@ class Settings(BaseSettings):
         "development",
         "1 to 32 letters, digits, dots, dashes and underscores",
         "The name of this deployment, shown in `authly_application_info`.",
+    )
+    issuer: Annotated[str | None, AfterValidator(_issuer)] = _setting(
+        None,
+        "https://HOST or https://HOST:PORT in lower case, without a path; http where AUTHLY_ENVIRONMENT is development, or "
+        "on the loopback interface. It has to be set where AUTHLY_ENVIRONMENT is not development",
+        "The URL by which clients know Authly: `iss` of all tokens. Unset: AUTHLY_BIND, for development.",
+        validate_default=True,
+    )
+    secret_key: Annotated[SecretStr | None, AfterValidator(_secret_key)] = _setting(
+        None,
+        "at least 32 characters. It has to be set where AUTHLY_ENVIRONMENT is not development",
+        "What all keys are derived from; the same for all instances on one database. Unset: made once and kept in the "
+        "state directory, for development.",
+        validate_default=True,
+    )
+    authorization_code_ttl: int = _setting(
+        60, "a whole number of seconds from 1 to 600", "How long an authorization code is valid.", ge=1, le=600
+    )
+    access_token_ttl: int = _setting(
+        600,
+        "a whole number of seconds from 1 to 86400",
+        "How long an access token is valid, of clients for which nothing else is set.",
+        ge=1,
+        le=86_400,
+    )
+    access_token_algorithm: Literal["RS256", "ES256"] = _setting(
+        "RS256", "RS256 or ES256", "With what access tokens are signed. Any resource server can verify RS256."
+    )
+    refresh_token_ttl: int = _setting(
+        2_592_000,
+        "a whole number of seconds from 60 to 31536000",
+        "How long a refresh token is valid that nobody uses; each use yields a new one.",
+        ge=60,
+        le=31_536_000,
+    )
+    refresh_token_grace: int = _setting(
+        10,
+        "a whole number of seconds from 0 to 60",
+        "How long after its use a client may repeat a refresh whose answer it missed, and gets the same refresh token "
+        "again. 0 takes any repetition for theft.",
+        ge=0,
+        le=60,
     )
     state_dir: Path = _setting(
         Path(".authly"),
@@ -192,6 +266,16 @@ class Settings(BaseSettings):
         return self.state_dir.expanduser().absolute()
 
     @cached_property
+    def issuer_url(self) -> str:
+        """The issuer, or where clients on this machine find Authly if there is none."""
+        if self.issuer is not None:
+            return self.issuer
+        if self.bind.startswith("unix:"):
+            return "http://localhost"
+        host, _, port = self.bind.lower().rpartition(":")
+        return f"http://{'localhost' if host in {'0.0.0.0', '[::]'} else host}:{port}"  # noqa: S104 - not bound to
+
+    @cached_property
     def metrics_directory(self) -> Path:
         """The directory of the metric files as an absolute path."""
         configured = self.prometheus_multiproc_dir
@@ -232,6 +316,14 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{name}{colon and ':***'}@{host}"))
 
 
+def _shown(field: str, held: Any) -> str:
+    if held is None:
+        return "nothing"
+    if field == "secret_key":
+        return "a value that is not shown, since it is secret"
+    return without_password(str(held)) if field == "database_url" else repr(str(held))
+
+
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
@@ -248,7 +340,6 @@ def load_settings() -> Settings:
             # pydantic names a field by its alias where it has one, else by its own name.
             place = str(problem["loc"][0])
             field = names.get(place, place)
-            held = str(problem["input"])
-            shown = without_password(held) if field == "database_url" else repr(held)
+            shown = _shown(field, problem["input"])
             lines.append(f"{variable_name(field)} holds {shown}, but accepts {accepts(field)}.")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from error

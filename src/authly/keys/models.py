@@ -43,9 +43,7 @@ class SigningKey:
 
 def signing_with(keys: list[SigningKey], algorithm: Algorithm, now: datetime) -> SigningKey | None:
     """Return the key of an algorithm that signs now: the one that became active last."""
-    active = [
-        key for key in keys if key.algorithm == algorithm and key.active_at <= now and key.is_published(now)
-    ]
+    active = [key for key in keys if key.algorithm == algorithm and key.active_at <= now and key.is_published(now)]
     return max(active, key=lambda key: key.active_at, default=None)
 
 

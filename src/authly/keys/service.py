@@ -10,7 +10,16 @@ from joserfc.jwk import ECKey, JWKRegistry, RSAKey
 
 from authly.core.clock import Clock, utc_now
 from authly.keys.encryption import KeyEncryption
-from authly.keys.models import ALGORITHMS, Algorithm, KeyState, PrivateKey, SigningKey, StoredKey, signing_with, state_of
+from authly.keys.models import (
+    ALGORITHMS,
+    Algorithm,
+    KeyState,
+    PrivateKey,
+    SigningKey,
+    StoredKey,
+    signing_with,
+    state_of,
+)
 from authly.keys.repository import SigningKeyRepository
 
 # How long a worker goes on with the keys that it knows. A successor is published for longer than that before it signs.
@@ -135,9 +144,7 @@ class SigningKeyService:
 
     def _load(self, stored: StoredKey, known: SigningKey | None) -> SigningKey:
         key = known.key if known else _import(self._encryption.decrypt(stored.private_key, stored.kid))
-        return SigningKey(
-            stored.kid, stored.algorithm, key, stored.public_key, stored.active_at, stored.expires_at
-        )
+        return SigningKey(stored.kid, stored.algorithm, key, stored.public_key, stored.active_at, stored.expires_at)
 
     async def _make_first(self, algorithm: Algorithm) -> None:
         # Some hundred milliseconds of computing; every worker may come here when a database is new, and one key stays.
@@ -147,13 +154,9 @@ class SigningKeyService:
 
 
 def _generate(algorithm: Algorithm) -> PrivateKey:
-    parameters = {"use": "sig", "alg": algorithm}
-    key: PrivateKey
     if algorithm == "RS256":
-        key = RSAKey.generate_key(_RSA_BITS, parameters)
-    else:
-        key = ECKey.generate_key("P-256", parameters)
-    return key
+        return RSAKey.generate_key(_RSA_BITS, {"use": "sig", "alg": algorithm})
+    return ECKey.generate_key("P-256", {"use": "sig", "alg": algorithm})
 
 
 def _import(private: bytes) -> PrivateKey:

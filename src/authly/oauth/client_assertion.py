@@ -78,7 +78,9 @@ def verify(
     expires_at = _number(claims, "exp")
     if expires_at is None or not moment - _LEEWAY_SECONDS < expires_at <= moment + _LONGEST_SECONDS + _LEEWAY_SECONDS:
         raise InvalidClientError("The client_assertion has expired, or is valid for more than an hour.")
-    if any((time_ := _number(claims, name)) is not None and time_ > moment + _LEEWAY_SECONDS for name in ("nbf", "iat")):
+    if any(
+        (time_ := _number(claims, name)) is not None and time_ > moment + _LEEWAY_SECONDS for name in ("nbf", "iat")
+    ):
         raise InvalidClientError("The client_assertion is not valid yet.")
     jti = claims.get("jti")
     if not isinstance(jti, str) or not jti:

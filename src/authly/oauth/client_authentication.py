@@ -105,9 +105,7 @@ class ClientAuthenticator:
         return await self._clients.find(client_id) if _CLIENT_ID.fullmatch(client_id) else None
 
     async def _check_assertion(self, client: Client, assertion: str) -> None:
-        verified = client_assertion.verify(
-            assertion, client.client_id, client.settings.jwks or {}, self._audiences
-        )
+        verified = client_assertion.verify(assertion, client.client_id, client.settings.jwks or {}, self._audiences)
         # One by one: of any number at the same time the database lets one through.
         if not await self._clients.use_assertion(client.client_id, verified.jti_hash, verified.expires_at):
             raise InvalidClientError("The client_assertion has been used.")

@@ -110,25 +110,31 @@ class ClientRepository(Repository):
 
     async def set_secret(self, client_id: str, secret_hash: bytes) -> bool:
         """Replace a client's secret; tell whether there is such a client, and it has one."""
-        return 1 == await self._execute(
-            "clients.set_secret",
-            """
+        return (
+            await self._execute(
+                "clients.set_secret",
+                """
             UPDATE clients SET secret_hash = %s, updated_at = now()
             WHERE client_id = %s AND secret_hash IS NOT NULL
             """,
-            (secret_hash, client_id),
+                (secret_hash, client_id),
+            )
+            == 1
         )
 
     async def delete(self, client_id: str) -> bool:
         """Delete a client and everything that was issued to it; tell whether there was one."""
-        return 1 == await self._execute("clients.delete", "DELETE FROM clients WHERE client_id = %s", (client_id,))
+        return await self._execute("clients.delete", "DELETE FROM clients WHERE client_id = %s", (client_id,)) == 1
 
     async def use_assertion(self, client_id: str, jti_hash: bytes, expires_at: datetime) -> bool:
         """Note that an assertion was used; tell whether that was the first time."""
-        return 1 == await self._execute(
-            "clients.use_assertion",
-            "INSERT INTO used_assertions (client_id, jti_hash, expires_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            (client_id, jti_hash, expires_at),
+        return (
+            await self._execute(
+                "clients.use_assertion",
+                "INSERT INTO used_assertions (client_id, jti_hash, expires_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                (client_id, jti_hash, expires_at),
+            )
+            == 1
         )
 
     async def delete_expired_assertions(self, limit: int) -> int:

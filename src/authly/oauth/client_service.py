@@ -79,7 +79,7 @@ class ClientService:
         await self._check(settings, type_, method)
         client_id = secrets.token_hex(16)
         secret = new_secret() if method in SECRET_METHODS else None
-        await self._clients.add(client_id, type_, method, secret and hash_of(secret), settings)
+        await self._clients.add(client_id, type_, method, hash_of(secret) if secret else None, settings)
         await self._audit.record(AuditEvent.CLIENT_CREATED, actor, Party.client(client_id), {"name": settings.name})
         client = await self._clients.find(client_id)
         if client is None:

@@ -22,9 +22,7 @@ class ConsentRepository(Repository):
             (user_id, client_id),
         )
 
-    async def list(
-        self, *, user_id: UUID | None, client_id: str | None, limit: int, offset: int
-    ) -> list[Consent]:
+    async def list(self, *, user_id: UUID | None, client_id: str | None, limit: int, offset: int) -> list[Consent]:
         """Return consents, of one user or client or of all, the latest first."""
         return await self._all(
             "consents.list",
@@ -60,8 +58,11 @@ class ConsentRepository(Repository):
 
     async def delete(self, user_id: UUID, client_id: str) -> bool:
         """Forget what a user allowed a client; tell whether there was anything."""
-        return 1 == await self._execute(
-            "consents.delete", "DELETE FROM consents WHERE user_id = %s AND client_id = %s", (user_id, client_id)
+        return (
+            await self._execute(
+                "consents.delete", "DELETE FROM consents WHERE user_id = %s AND client_id = %s", (user_id, client_id)
+            )
+            == 1
         )
 
 

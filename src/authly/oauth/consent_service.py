@@ -24,16 +24,12 @@ class ConsentService:
         self._tokens = tokens
         self._audit = audit
 
-    async def covers(
-        self, user_id: UUID, client_id: str, scopes: tuple[str, ...], resources: tuple[str, ...]
-    ) -> bool:
+    async def covers(self, user_id: UUID, client_id: str, scopes: tuple[str, ...], resources: tuple[str, ...]) -> bool:
         """Tell whether a user has allowed all of this."""
         consent = await self._consents.find(user_id, client_id)
         return consent is not None and consent.covers(scopes, resources)
 
-    async def grant(
-        self, user_id: UUID, client_id: str, scopes: tuple[str, ...], resources: tuple[str, ...]
-    ) -> None:
+    async def grant(self, user_id: UUID, client_id: str, scopes: tuple[str, ...], resources: tuple[str, ...]) -> None:
         """Remember that a user allowed this, besides what was allowed before."""
         await self._consents.add(user_id, client_id, scopes, resources)
         await self._audit.record(

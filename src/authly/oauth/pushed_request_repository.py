@@ -39,13 +39,16 @@ class PushedRequestRepository(Repository):
 
     async def use(self, request_uri_hash: bytes) -> bool:
         """Note that a request was answered; tell whether it had not been before."""
-        return 1 == await self._execute(
-            "pushed_requests.use",
-            """
+        return (
+            await self._execute(
+                "pushed_requests.use",
+                """
             UPDATE pushed_authorization_requests SET used_at = now()
             WHERE request_uri_hash = %s AND used_at IS NULL AND expires_at > now()
             """,
-            (request_uri_hash,),
+                (request_uri_hash,),
+            )
+            == 1
         )
 
     async def delete_expired(self, limit: int) -> int:

@@ -29,10 +29,6 @@ class ScopeService:
         self._scopes = scopes
         self._audit = audit
 
-    async def list(self) -> list[Scope]:
-        """Return all scopes by name."""
-        return await self._scopes.list()
-
     async def find(self, names: Collection[str]) -> list[Scope]:
         """Return those scopes of some names that there are, by name."""
         return await self._scopes.find(names)
@@ -49,7 +45,9 @@ class ScopeService:
             ScopeError: the name is taken or malformed, or the description empty or long.
         """
         if not _NAME.fullmatch(name):
-            raise ScopeError("a scope's name has 1 to 128 printable ASCII characters without spaces, quotes, backslashes")
+            raise ScopeError(
+                "a scope's name has 1 to 128 printable ASCII characters without spaces, quotes, backslashes"
+            )
         if not await self._scopes.add(name, _checked(description)):
             raise ScopeError(f"there is a scope {name} already")
         await self._audit.record(AuditEvent.SCOPE_CREATED, actor, Party(PartyKind.SCOPE, name))
@@ -77,6 +75,10 @@ class ScopeService:
         if deleted:
             await self._audit.record(AuditEvent.SCOPE_DELETED, actor, Party(PartyKind.SCOPE, name))
         return deleted
+
+    async def list(self) -> list[Scope]:
+        """Return all scopes by name."""
+        return await self._scopes.list()
 
 
 def _checked(description: str) -> str:

@@ -35,9 +35,7 @@ class TokenPipeline:
         observer: is told how each request ended.
     """
 
-    def __init__(
-        self, authenticator: ClientAuthenticator, grants: Iterable[Grant], observer: TokenRequests
-    ) -> None:
+    def __init__(self, authenticator: ClientAuthenticator, grants: Iterable[Grant], observer: TokenRequests) -> None:
         self._authenticator = authenticator
         self._grants = {grant.type.value: grant for grant in grants}
         self._observer = observer

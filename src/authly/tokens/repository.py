@@ -110,16 +110,19 @@ class TokenRepository(Repository):
 
     async def redeem_code(self, code_hash: bytes, access: NewAccessToken, refresh: NewRefreshToken | None) -> bool:
         """Redeem a code and issue tokens for it; tell whether it was still there to be redeemed."""
-        return 1 == await self._execute(
-            "tokens.redeem_code",
-            f"""
+        return (
+            await self._execute(
+                "tokens.redeem_code",
+                f"""
             WITH presented AS (
                 UPDATE authorization_codes SET redeemed_at = now()
                 WHERE code_hash = %(presented)s AND redeemed_at IS NULL AND expires_at > now()
                 RETURNING family_id
             ) {_ISSUE}
             """,
-            {"presented": code_hash, **_issue(access, refresh)},
+                {"presented": code_hash, **_issue(access, refresh)},
+            )
+            == 1
         )
 
     async def find_refresh_token(self, token_hash: bytes) -> RefreshToken | None:
@@ -142,16 +145,19 @@ class TokenRepository(Repository):
 
     async def rotate(self, token_hash: bytes, access: NewAccessToken, successor: NewRefreshToken) -> bool:
         """Give a refresh token a successor and issue tokens; tell whether it had none and is valid."""
-        return 1 == await self._execute(
-            "tokens.rotate",
-            f"""
+        return (
+            await self._execute(
+                "tokens.rotate",
+                f"""
             WITH presented AS (
                 UPDATE refresh_tokens SET rotated_at = clock_timestamp(), successor = %(refresh_hash)s
                 WHERE token_hash = %(presented)s AND rotated_at IS NULL AND expires_at > now()
                 RETURNING family_id
             ) {_ISSUE}
             """,
-            {"presented": token_hash, **_issue(access, successor)},
+                {"presented": token_hash, **_issue(access, successor)},
+            )
+            == 1
         )
 
     async def repeat(self, successor_hash: bytes, access: NewAccessToken) -> bool:
@@ -161,15 +167,18 @@ class TokenRepository(Repository):
             successor_hash: the refresh token in that answer, which must not have been used.
             access: what to issue.
         """
-        return 1 == await self._execute(
-            "tokens.repeat",
-            f"""
+        return (
+            await self._execute(
+                "tokens.repeat",
+                f"""
             WITH presented AS (
                 SELECT family_id FROM refresh_tokens
                 WHERE token_hash = %(successor)s AND rotated_at IS NULL AND expires_at > now()
             ) {_ISSUE}
             """,
-            {"successor": successor_hash, **_issue(access, None)},
+                {"successor": successor_hash, **_issue(access, None)},
+            )
+            == 1
         )
 
     async def add_access_token(self, access: NewAccessToken) -> None:
@@ -199,24 +208,30 @@ class TokenRepository(Repository):
 
     async def revoke_access_token(self, token_id: UUID, reason: RevocationReason) -> bool:
         """Revoke one access token; tell whether it was not revoked already."""
-        return 1 == await self._execute(
-            "tokens.revoke_access_token",
-            """
+        return (
+            await self._execute(
+                "tokens.revoke_access_token",
+                """
             UPDATE access_tokens SET revoked_at = now(), revocation_reason = %s
             WHERE token_id = %s AND revoked_at IS NULL
             """,
-            (reason.value, token_id),
+                (reason.value, token_id),
+            )
+            == 1
         )
 
     async def revoke_family(self, family_id: UUID, reason: RevocationReason) -> bool:
         """Revoke a family; tell whether it was not revoked already."""
-        return 1 == await self._execute(
-            "tokens.revoke_family",
-            """
+        return (
+            await self._execute(
+                "tokens.revoke_family",
+                """
             UPDATE token_families SET revoked_at = now(), revocation_reason = %s
             WHERE family_id = %s AND revoked_at IS NULL
             """,
-            (reason.value, family_id),
+                (reason.value, family_id),
+            )
+            == 1
         )
 
     async def revoke_families(
@@ -377,9 +392,7 @@ def _family(
 ) -> Family:
     return Family(
         family_id=family_id,
-        authorization=Authorization(
-            client_id, user_id, session_id, tuple(scopes), tuple(resources), nonce, auth_time
-        ),
+        authorization=Authorization(client_id, user_id, session_id, tuple(scopes), tuple(resources), nonce, auth_time),
         created_at=family_created_at,
         expires_at=family_expires_at,
         revoked_at=revoked_at,

@@ -153,17 +153,25 @@ class TokenService:
         Raises:
             InvalidTokenError: it is malformed, expired, revoked, or for somebody else.
         """
-        claims = await self._access_tokens.decode(token)
+        claims = await self.decode(token)
         if audience not in claims.audience:
             raise InvalidTokenError("The access token is for another audience.")
         if not await self._is_known(claims):
             raise InvalidTokenError("The access token is revoked.")
         return claims
 
+    async def decode(self, token: str) -> AccessTokenClaims:
+        """Return what an access token says, whether it has been revoked or not.
+
+        Raises:
+            InvalidTokenError: it is malformed, not signed by Authly, or expired.
+        """
+        return await self._access_tokens.decode(token)
+
     async def read_access_token(self, token: str) -> AccessTokenClaims | None:
         """Return what an access token says, for whomever it is; None if it is not valid now."""
         try:
-            claims = await self._access_tokens.decode(token)
+            claims = await self.decode(token)
         except InvalidTokenError:
             return None
         return claims if await self._is_known(claims) else None

@@ -47,9 +47,7 @@ class AuthorizationCodeGrant:
         wanted = Wanted(
             client.client_id, authorization.scopes, audience or (self._issuer,), client.settings.access_token_ttl
         )
-        issued = await self._tokens.redeem(
-            code, wanted, with_refresh_token=client.may_use(GrantType.REFRESH_TOKEN)
-        )
+        issued = await self._tokens.redeem(code, wanted, with_refresh_token=client.may_use(GrantType.REFRESH_TOKEN))
         if issued is None:
             raise await self._replayed(client, code)
         return issued
