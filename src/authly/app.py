@@ -8,12 +8,18 @@ import structlog
 from fastapi import FastAPI
 
 from authly import __version__
+from authly.api import problems
+from authly.api.auth_router import auth_router
+from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
 from authly.api.logging_middleware import LoggingMiddleware
 from authly.api.metrics_router import Scraper, metrics_router
+from authly.api.pages import Pages
 from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres
+from authly.core.repository import Database
 from authly.core.resource_manager import ResourceManager
+from authly.identity import Identity, create_first_administrator
 from authly.measuring import exporter_configuration
 from authly.monitoring.metrics import AuthlyMetrics, Metrics, NullMetrics
 from authly.monitoring.middleware import MetricsMiddleware
@@ -42,6 +48,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     embedded_postgres = EmbeddedPostgres(settings.state_path)
     database_url = settings.database_url or embedded_postgres.start()
     resources = ResourceManager(database_url, settings.database_pool_size)
+    database = Database(resources.pool)
+    identity = Identity(settings, database)
+    resources.before_ready(lambda: create_first_administrator(settings, identity.users))
     metrics: Metrics = NullMetrics()
 
     @asynccontextmanager
@@ -54,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         stop_sampling()
         await resources.stop()
+        identity.hasher.close()
 
     app = FastAPI(
         title="Authly",
@@ -67,6 +77,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # This process is the server's user for as long as it has an application.
     app.state.embedded_postgres = embedded_postgres
     app.include_router(health_router(resources.check))
+    pages = Pages(settings.theme.read_bytes() if settings.theme else b"", sign_up=settings.sign_up_enabled)
+    problems.install(app, pages)
+    app.include_router(pages.router())
+    app.include_router(
+        auth_router(
+            Browser(identity.sessions),
+            pages,
+            identity.authentication,
+            identity.users,
+            settings.password_min_length,
+            sign_up=settings.sign_up_enabled,
+        )
+    )
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
         metrics = AuthlyMetrics()

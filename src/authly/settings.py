@@ -57,6 +57,12 @@ def _import_paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return paths
 
 
+def _username(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", value):
+        raise ValueError("not a username")
+    return value
+
+
 def _database_url(value: str) -> str:
     if urlsplit(value).scheme not in {"postgresql", "postgres"}:
         raise ValueError("not a PostgreSQL URL")
@@ -196,6 +202,90 @@ class Settings(BaseSettings):
     database_pool_size: int = _setting(
         8, "a whole number from 1 to 100", "Connections to PostgreSQL at most, for each worker.", ge=1, le=100
     )
+    session_lifetime: int = _setting(
+        43_200,
+        "a whole number of seconds from 60 to 31536000",
+        "How long a session lasts from the login, however much it is used.",
+        ge=60,
+        le=31_536_000,
+    )
+    session_idle_timeout: int = _setting(
+        3600,
+        "a whole number of seconds from 60 to 31536000",
+        "How long a session lasts from its last use.",
+        ge=60,
+        le=31_536_000,
+    )
+    sign_up_enabled: bool = _setting(False, "true or false", "Let anybody create an account.")
+    admin_username: Annotated[str, AfterValidator(_username)] = _setting(
+        "admin",
+        "1 to 64 letters, digits and . _ @ + -, the first a letter or a digit",
+        "The administrator that the first start on an empty database creates.",
+    )
+    admin_password: SecretStr | None = _setting(
+        None,
+        "a password of at least 12 characters, or nothing for a generated one",
+        "That administrator's password. Unset: one is generated, and shown once in the log.",
+        min_length=12,
+        max_length=1024,
+    )
+    password_min_length: int = _setting(
+        12, "a whole number from 8 to 64", "Characters that a new password has at least.", ge=8, le=64
+    )
+    password_hash_time: int = _setting(
+        3, "a whole number from 1 to 100", "Argon2id: passes over the memory, for each hash.", ge=1, le=100
+    )
+    password_hash_memory: int = _setting(
+        65_536,
+        "a whole number of KiB from 8 to 4194304",
+        "Argon2id: memory of each hash.",
+        ge=8,
+        le=4 << 20,
+    )
+    password_hash_parallelism: int = _setting(
+        1, "a whole number from 1 to 64", "Argon2id: lanes, each a thread of its own, for each hash.", ge=1, le=64
+    )
+    password_hash_threads: int = _setting(
+        1, "a whole number from 1 to 64", "Passwords that each worker hashes at once.", ge=1, le=64
+    )
+    password_hash_queue: int = _setting(
+        64,
+        "a whole number from 0 to 10000",
+        "Passwords that may wait for it in each worker; whoever comes then is asked to come again.",
+        ge=0,
+        le=10_000,
+    )
+    login_free_failures: int = _setting(
+        5,
+        "a whole number from 1 to 1000",
+        "Failed logins to one account from one network, or from a device known to it, before delays begin.",
+        ge=1,
+        le=1000,
+    )
+    login_longest_delay: int = _setting(
+        900,
+        "a whole number of seconds from 1 to 86400",
+        "What these delays, doubled by each failure, grow to.",
+        ge=1,
+        le=86_400,
+    )
+    login_account_free_failures: int = _setting(
+        20,
+        "a whole number from 1 to 100000",
+        "Failed logins to one account from anywhere, known devices apart, before delays begin.",
+        ge=1,
+        le=100_000,
+    )
+    login_account_longest_delay: int = _setting(
+        60,
+        "a whole number of seconds from 1 to 3600",
+        "What these delays, doubled by each failure, grow to. Others can cause them: keep them short.",
+        ge=1,
+        le=3600,
+    )
+    theme: Path | None = _setting(
+        None, "a CSS file", "A stylesheet for the pages, which comes after Authly's own and may set its variables."
+    )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = _setting(
         "info", "debug, info, warning, error or critical", "The least important log lines to write."
     )
@@ -319,6 +409,8 @@ def without_password(url: str) -> str:
 def _shown(field: str, held: Any) -> str:
     if held is None:
         return "nothing"
+    if field == "admin_password":
+        return f"a password of {len(str(held))} characters"
     if field == "secret_key":
         return "a value that is not shown, since it is secret"
     return without_password(str(held)) if field == "database_url" else repr(str(held))

@@ -26,6 +26,13 @@ class TokenRequests(Protocol):
         """
 
 
+class NullObserver:
+    """Wants to know nothing."""
+
+    def token_request_ended(self, grant_type: str, status: str, client_id: str) -> None:
+        """Do nothing."""
+
+
 class TokenPipeline:
     """Answers token requests (RFC 6749, section 3.2).
 
