@@ -172,6 +172,7 @@ class Server:
 
     def update(self, registered: Registered, **changes: Any) -> None:
         """Change what a client may do, as an administrator does."""
+
         async def update(server: OAuthServer, _: Identity) -> None:
             client = await server.clients.find(registered.id)
             assert client

@@ -218,7 +218,7 @@ def test_parameters_without_a_value_are_not_there(server: Server, client: Regist
 
 def test_state_comes_back_as_it_was(server: Server, client: Registered) -> None:
     """Whatever characters it has (RFC 6749, section 4.1.2)."""
-    state = "a&b=c#d%20\"<>é+ /?"
+    state = 'a&b=c#d%20"<>é+ /?'
     assert error_of(server, server.authorize_url(client, state=state, scope="x")).parameters["state"] == state
 
 

@@ -102,9 +102,7 @@ def test_client_credentials_with_authlib(server: Server) -> None:
 def test_private_key_jwt_with_authlib(server: Server) -> None:
     """A service authenticates with an assertion that it signed (RFC 7523), made by Authlib."""
     key = RSAKey.generate_key(2048, {"kid": "one"})
-    registered = server.service(
-        auth_method=AuthMethod.PRIVATE_KEY_JWT, jwks={"keys": [key.as_dict(private=False)]}
-    )
+    registered = server.service(auth_method=AuthMethod.PRIVATE_KEY_JWT, jwks={"keys": [key.as_dict(private=False)]})
     endpoint = f"{server.url}/oauth2/token"
     with OAuth2Client(
         registered.id,

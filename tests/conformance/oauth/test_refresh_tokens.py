@@ -77,9 +77,7 @@ def test_refresh_token_of_another_client(server: Server, client: Registered) -> 
 def test_impersonation_without_the_secret(server: Server, client: Registered) -> None:
     """A confidential client has to authenticate (RFC 6749, section 6)."""
     tokens = server.tokens(client)
-    answer = server.token(
-        None, grant_type="refresh_token", refresh_token=tokens["refresh_token"], client_id=client.id
-    )
+    answer = server.token(None, grant_type="refresh_token", refresh_token=tokens["refresh_token"], client_id=client.id)
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 
@@ -160,7 +158,7 @@ def test_disabled_user(server: Server, client: Registered) -> None:
 
 
 def test_nothing_is_kept_in_the_clear(server: Server, client: Registered) -> None:
-    """Codes, tokens and secrets are in the database as hashes only (RFC 9700, section 2.2)."""
+    """Codes, tokens and secrets are in the database as hashes only, and never in the log (RFC 9700, section 2.2)."""
     pkce = Pkce()
     code = server.code(client, pkce)
     tokens = server.redeem(client, code, pkce).json()
@@ -169,3 +167,5 @@ def test_nothing_is_kept_in_the_clear(server: Server, client: Registered) -> Non
         for (row,) in server.sql(f'SELECT t::text FROM "{table}" AS t'):
             for secret in (code, tokens["refresh_token"], tokens["access_token"], client.secret):
                 assert secret not in row
+    for secret in (code, tokens["refresh_token"], tokens["access_token"], client.secret):
+        assert secret not in server.instance.log()
