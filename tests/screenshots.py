@@ -42,13 +42,13 @@ def main() -> None:
                 page = browser.new_page(
                     java_script_enabled=False,
                     color_scheme="dark" if suffix else "light",
-                    viewport={"width": 800, "height": 620},
+                    viewport={"width": 800, "height": 760},
                     base_url=f"http://{instance.address}",
                 )
                 walk(page, suffix)
             page = browser.new_page(
                 java_script_enabled=False,
-                viewport={"width": 800, "height": 620},
+                viewport={"width": 800, "height": 760},
                 extra_http_headers={"accept": "text/html"},
             )
             away = Instance(Path(folder) / "away", {"AUTHLY_WORKERS": "1", "AUTHLY_DATABASE_URL": NO_DATABASE})
@@ -80,7 +80,7 @@ def walk(page: Page, suffix: str) -> None:
     page.get_by_label("Password").fill(_PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     take(page, "account")
-    page.get_by_role("link", name="Change your password").click()
+    page.get_by_role("link", name="Change password").click()
     take(page, "password")
     page.goto("/account")
     page.get_by_role("button", name="Sign out").click()
