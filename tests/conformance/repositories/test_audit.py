@@ -88,8 +88,12 @@ async def test_old_entries_are_deleted_in_batches(entries: AuditRepository) -> N
 
 async def test_an_entry_stands_with_its_transaction(entries: AuditRepository, database: Database) -> None:
     """An act that is undone was not recorded."""
-    with pytest.raises(RuntimeError):
+
+    async def undone() -> None:
         async with database.transaction() as transaction:
             await entries.within(transaction).add(AuditEvent.USER_CREATED, NOW, ADA, None, None, None, {})
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await undone()
     assert await entries.list(AuditFilter(), 10) == []
