@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.requirements import require
 
-_CHROMIUM = shutil.which("chromium") or ""
-_OPTIONS = [
+CHROMIUM = shutil.which("chromium") or ""
+OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -32,9 +32,9 @@ _AXE = next(path for path in files("axe-playwright-python") or () if path.name =
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Chromium, for the tests of a module."""
-    require("chromium", bool(_CHROMIUM), "there is no chromium; install Debian's package of that name")
+    require("chromium", bool(CHROMIUM), "there is no chromium; install Debian's package of that name")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_OPTIONS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
 

@@ -63,6 +63,12 @@ def _username(value: str) -> str:
     return value
 
 
+def _readable_file(value: Path) -> Path:
+    if not value.is_file() or not os.access(value, os.R_OK):
+        raise ValueError("not a file that can be read")
+    return value.absolute()
+
+
 def _database_url(value: str) -> str:
     if urlsplit(value).scheme not in {"postgresql", "postgres"}:
         raise ValueError("not a PostgreSQL URL")
@@ -283,8 +289,10 @@ class Settings(BaseSettings):
         ge=1,
         le=3600,
     )
-    theme: Path | None = _setting(
-        None, "a CSS file", "A stylesheet for the pages, which comes after Authly's own and may set its variables."
+    theme: Annotated[Path, AfterValidator(_readable_file)] | None = _setting(
+        None,
+        "a CSS file that can be read",
+        "A stylesheet for the pages, which comes after Authly's own and may set its variables.",
     )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = _setting(
         "info", "debug, info, warning, error or critical", "The least important log lines to write."
