@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from authly.audit.models import SYSTEM
 from authly.core.repository import Database
 from authly.keys.repository import SigningKeyRepository
 from authly.oauth.client_repository import ClientRepository
@@ -21,8 +20,7 @@ from authly.oauth.scope_repository import ScopeRepository
 from authly.tokens.models import Authorization, NewAccessToken, NewRefreshToken, RevocationReason
 from authly.tokens.repository import TokenRepository
 from authly.tokens.secrets import hash_of, new_salt
-from authly.users.models import Profile
-from tests.identity import Identity
+from tests.identity import make_identity, make_user
 
 pytestmark = pytest.mark.anyio
 
@@ -54,9 +52,7 @@ async def add_client(database: Database, client_id: str = "client", settings: Cl
 
 async def add_user(database: Database) -> UUID:
     """Add a user."""
-    identity = Identity(database)
-    user = await identity.accounts.create(Profile(f"u{uuid4().hex[:12]}", None), None, SYSTEM)
-    return user.user_id
+    return (await make_user(make_identity(database), f"u{uuid4().hex[:12]}", password=None)).user_id
 
 
 class TestClients:
