@@ -6,10 +6,8 @@ tests.
 
 import shutil
 from collections.abc import Callable, Iterator
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import files
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -91,9 +89,3 @@ def check_accessibility(page: Page) -> None:
             assert not problems, f"{page.url} ({scheme}):\n" + "\n".join(problems)
     finally:
         context.close()
-
-
-def http_client(base_url: str) -> httpx.Client:
-    """Return an HTTP client that keeps Secure cookies on plain HTTP, as browsers do for this machine."""
-    jar = CookieJar(DefaultCookiePolicy(secure_protocols=("http", "https")))
-    return httpx.Client(base_url=base_url, cookies=jar)

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,7 +18,7 @@ SESSION = Session(uuid4(), uuid4(), NOW, ("pwd",), None, None, NOW, NOW, NOW)
 NASTY = """<script>alert(1)</script>"' onfocus=alert(1) x={{7*7}}"""
 USER = User(SESSION.user_id, "ada", "ada@example.org", False, NASTY, {}, False, None, NOW, NOW)
 FORM = {"return_to": NASTY, "username": NASTY, "problem": NASTY, "invalid": True}
-PAGES = {
+PAGES: dict[str, dict[str, Any]] = {
     "login.html": FORM,
     "signup.html": {**FORM, "email": NASTY, "min_length": 12},
     "password.html": {"user": USER, "problem": NASTY, "invalid": "new", "min_length": 12},
