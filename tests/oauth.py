@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -131,7 +132,9 @@ class Server:
                 finally:
                     identity.hasher.close()
 
-        return asyncio.run(call())
+        # In a thread of its own: that of a test with a browser has an event loop already.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(call())).result()
 
     def client(
         self,
