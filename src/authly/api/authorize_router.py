@@ -58,7 +58,7 @@ def authorize_router(
         200: {"description": "The user is asked.", **_PAGE},
         303: {"description": "On to the client, with an answer; or to the login page."},
         400: {"description": "Nobody knows whose request this is, or where the answer goes.", **_PAGE},
-        **documented(503),
+        **documented(429, 503),
     }
 
     async def decide(request: Request, encoded: bytes, session: Session | None, answer: Answer) -> Response:
@@ -144,7 +144,7 @@ def authorize_router(
         endpoints.AUTHORIZE,
         summary="Ask a user for a code, by a form",
         response_model=None,
-        responses={303: responses[303], **documented(400, 413, 415, 503)},
+        responses={303: responses[303], **documented(400, 413, 415, 429, 503)},
         openapi_extra=documented_form(_REQUIRED, _OPTIONAL),
     )
     async def authorize_by_form(request: Request) -> Response:

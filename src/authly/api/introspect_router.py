@@ -42,7 +42,7 @@ def introspect_router(authenticator: ClientAuthenticator, introspection: Introsp
         endpoints.INTROSPECT,
         summary="Ask what a token is worth",
         response_model=None,
-        responses={200: {"model": IntrospectionBody}, **documented(400, 401, 413, 415, 503)},
+        responses={200: {"model": IntrospectionBody}, **documented(400, 401, 413, 415, 429, 500, 503)},
         openapi_extra=documented_form(("token",), ("token_type_hint", *CLIENT_PARAMETERS)),
     )
     async def introspect(request: Request) -> Response:

@@ -30,7 +30,7 @@ def metadata_router(server: Endpoints, scopes: ScopeService, keys: SigningKeySer
     responses: dict[int | str, dict[str, Any]] = {
         200: {"content": {"application/json": {"schema": {"type": "object"}}}},
         304: {"description": "The document is the one that If-None-Match names."},
-        **documented(500, 503),
+        **documented(429, 500, 503),
     }
 
     @router.get(endpoints.METADATA, summary="What this server can do", response_model=None, responses=responses)

@@ -33,7 +33,7 @@ def par_router(authenticator: ClientAuthenticator, pushed_requests: PushedReques
         summary="Push an authorization request",
         status_code=201,
         response_model=None,
-        responses={201: {"model": PushedBody}, **documented(400, 401, 413, 415, 503)},
+        responses={201: {"model": PushedBody}, **documented(400, 401, 413, 415, 429, 500, 503)},
         openapi_extra=documented_form(
             ("response_type", "code_challenge", "code_challenge_method"),
             ("redirect_uri", "scope", "state", "nonce", "resource", *CLIENT_PARAMETERS),

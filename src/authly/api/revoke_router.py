@@ -26,7 +26,7 @@ def revoke_router(authenticator: ClientAuthenticator, revocation: RevocationServ
         response_model=None,
         responses={
             200: {"description": "The token is not valid, be it now or before."},
-            **documented(400, 401, 413, 415, 503),
+            **documented(400, 401, 413, 415, 429, 500, 503),
         },
         openapi_extra=documented_form(("token",), ("token_type_hint", *CLIENT_PARAMETERS)),
     )

@@ -35,7 +35,7 @@ def token_router(pipeline: TokenPipeline) -> APIRouter:
         endpoints.TOKEN,
         summary="Exchange a grant for tokens",
         response_model=None,
-        responses={200: {"model": TokenBody}, **documented(400, 401, 413, 415, 503)},
+        responses={200: {"model": TokenBody}, **documented(400, 401, 413, 415, 429, 500, 503)},
         openapi_extra=documented_form(
             ("grant_type",),
             ("code", "redirect_uri", "code_verifier", "refresh_token", "scope", "resource", *CLIENT_PARAMETERS),

@@ -157,8 +157,8 @@ def _check_grants(settings: ClientSettings, type_: ClientType) -> None:
         raise ClientError("public clients cannot use client_credentials: they have none (RFC 6749, section 4.4)")
     if GrantType.REFRESH_TOKEN in grants and GrantType.AUTHORIZATION_CODE not in grants:
         raise ClientError("refresh_token needs authorization_code, which is where refresh tokens come from")
-    if (GrantType.AUTHORIZATION_CODE in grants) != bool(settings.redirect_uris):
-        raise ClientError("clients that use authorization_code have redirect URIs, and no others do")
+    if GrantType.AUTHORIZATION_CODE in grants and not settings.redirect_uris:
+        raise ClientError("a client that uses authorization_code needs a redirect URI")
     ttl = settings.access_token_ttl
     if ttl is not None and not 1 <= ttl.total_seconds() <= 86400:
         raise ClientError("access tokens are valid for 1 to 86400 seconds")
