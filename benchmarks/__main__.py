@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import latency, login, middleware, report, scrape, write
+from benchmarks import exporter, latency, login, middleware, report, scrape, write
 from benchmarks.agent import REPOSITORY
 from benchmarks.timing import Row
 
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "write": write.run,
     "middleware": middleware.run,
     "latency": latency.run,
+    "exporter": exporter.run,
     "login": login.run,
 }
 

@@ -22,7 +22,7 @@ import argon2
 
 from authly.settings import Settings
 from benchmarks.agent import REPOSITORY, Agent, AgentError, serve
-from benchmarks.latency import free_ports, latencies
+from benchmarks.latency import free_ports, latencies_of
 from benchmarks.timing import USUAL, WORST, Progress, Row, compare
 
 QUIET = "nobody logs in"
@@ -47,7 +47,7 @@ def run(progress: Progress, *, quick: bool) -> list[Row]:
             for name in (BUSY, QUIET) if number % 2 else (QUIET, BUSY):
                 if name == BUSY:
                     browsers.send(f"{_BROWSERS} {seconds}")
-                taken = latencies(address, "/health/live", seconds, 0.005)
+                taken = latencies_of(address, seconds, 0.005, "/health/live")
                 if name == BUSY:
                     browsers.receive()
                 hundredths = statistics.quantiles(taken, n=100, method="inclusive")
@@ -114,7 +114,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
-            latencies(address, "/health/ready", 0.1, 0.01)
+            latencies_of(address, 0.1, 0.01, "/health/ready")
         except (OSError, AgentError) as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AgentError("Authly does not start") from error

@@ -31,15 +31,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def get(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+def get(
+    url: str, headers: dict[str, str] | None = None, method: str = "GET", timeout: float = 10
+) -> tuple[int, dict[str, str], bytes]:
     """Ask for a page on a new connection; return status, headers (names in lower case) and body.
 
     Raises:
-        OSError: there is no answer.
+        OSError: there is no answer, or not in so many seconds.
     """
     match = re.fullmatch(r"http://([^/]+)(/.*)", url)
     assert match, url
-    connection = http.client.HTTPConnection(match[1], timeout=10)
+    connection = http.client.HTTPConnection(match[1], timeout=timeout)
     try:
         connection.request(method, match[2], headers=headers or {})
         answer = connection.getresponse()
