@@ -4,11 +4,16 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
+from authly.api.auth_router import auth_router
+from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
+from authly.api.pages import Pages
 from authly.monitoring.exporter.collectors import runner
 from authly.monitoring.exporter.collectors.cgroups import Limits
 from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
@@ -103,6 +108,19 @@ def test_every_endpoint_is_documented() -> None:
     assert paths
     for path in [*paths, "/metrics", "/openapi.json", "/-/healthy", "/-/ready"]:
         assert f"`GET {path}`" in text
+
+
+def test_every_page_is_documented() -> None:
+    """docs/endpoints.md has each page with each of its methods."""
+    text = (DOCS / "endpoints.md").read_text()
+    nobody: Any = None
+    pages = Pages()
+    routers = [auth_router(Browser(nobody), pages, nobody, nobody, 12, sign_up=True), pages.router()]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    assert len(routes) > 5
+    for route in routes:
+        for method in route.methods - {"HEAD"}:
+            assert f"`{method} {route.path}`" in text
 
 
 def test_links_lead_somewhere() -> None:
