@@ -77,12 +77,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # This process is the server's user for as long as it has an application.
     app.state.embedded_postgres = embedded_postgres
     app.include_router(health_router(resources.check))
+    browser = Browser(identity.sessions)
     pages = Pages(settings.theme.read_bytes() if settings.theme else b"", sign_up=settings.sign_up_enabled)
     problems.install(app, pages)
     app.include_router(pages.router())
     app.include_router(
         auth_router(
-            Browser(identity.sessions),
+            browser,
             pages,
             identity.authentication,
             identity.users,
