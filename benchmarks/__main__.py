@@ -6,11 +6,18 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import latency, middleware, report, scrape, write
+from benchmarks import exporter, latency, login, middleware, report, scrape, write
 from benchmarks.agent import REPOSITORY
 from benchmarks.timing import Row
 
-BENCHMARKS = {"scrape": scrape.run, "write": write.run, "middleware": middleware.run, "latency": latency.run}
+BENCHMARKS = {
+    "scrape": scrape.run,
+    "write": write.run,
+    "middleware": middleware.run,
+    "latency": latency.run,
+    "exporter": exporter.run,
+    "login": login.run,
+}
 
 
 def main() -> int:

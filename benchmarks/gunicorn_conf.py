@@ -1,4 +1,4 @@
-"""Gunicorn's configuration for the measurement of latency: the hooks of Authly's monitoring, and nothing else."""
+"""Gunicorn's configuration for what is measured with it: the hooks of Authly's monitoring, and nothing else."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ _monitoring = monitoring(Configuration(Path(os.environ["BENCHMARK_DIRECTORY"])),
 
 wsgi_app = "benchmarks.application:with_many_series()"
 bind = os.environ["BENCHMARK_BIND"]
-workers = 2
+workers = int(os.environ["BENCHMARK_WORKERS"])
 worker_class = "uvicorn_worker.UvicornWorker"
 keepalive = 60
 loglevel = "warning"

@@ -1,6 +1,6 @@
 """What scrapes cost the requests that are answered meanwhile.
 
-``python -m benchmarks.latency ADDRESS`` is the agent that scrapes the exporter at that address ten times a second.
+``python -m benchmarks.latency ADDRESS SECONDS`` is the agent that scrapes an exporter again and again.
 """
 
 import http.client
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.agent import REPOSITORY, Agent, AgentError, serve
 from benchmarks.scrape import metrics_directory, scrape
@@ -24,6 +24,20 @@ QUIET = "not scraped"
 SCRAPED = "scraped at 10 Hz"
 _INTERVAL = 0.1
 _START_SECONDS = 20.0
+
+
+class Instance(NamedTuple):
+    """A running Gunicorn.
+
+    Args:
+        address: of the application.
+        metrics_address: of the exporter.
+        master: its process id.
+    """
+
+    address: str
+    metrics_address: str
+    master: int
 
 
 def run(progress: Progress, *, quick: bool) -> list[Row]:
@@ -44,16 +58,16 @@ def _load(progress: Progress, load: str, kind: str, interval: float, rounds: int
     }
     with (
         metrics_directory() as directory,
-        _gunicorn(directory) as (address, metrics_address),
-        closing(Agent("latency", metrics_address)) as scraper,
+        gunicorn(directory, workers=2) as (address, metrics_address, _),
+        closing(Agent("latency", metrics_address, str(_INTERVAL))) as scraper,
     ):
-        _latencies(address, 0.5, interval)
+        latencies_of(address, 0.5, interval)
         for number in range(rounds):
             # Whatever drifts meets both sides alike.
             for name in (SCRAPED, QUIET) if number % 2 else (QUIET, SCRAPED):
                 if name == SCRAPED:
                     scraper.send(str(seconds))
-                latencies = _latencies(address, seconds, interval)
+                latencies = latencies_of(address, seconds, interval)
                 if name == SCRAPED:
                     scraper.receive()
                 hundredths = statistics.quantiles(latencies, n=100, method="inclusive")
@@ -66,9 +80,9 @@ def _load(progress: Progress, load: str, kind: str, interval: float, rounds: int
 
 
 @contextmanager
-def _gunicorn(directory: Path) -> Iterator[tuple[str, str]]:
-    """Run an instance; give the addresses of the application and of its exporter."""
-    address, metrics_address = (f"127.0.0.1:{port}" for port in _free_ports(2))
+def gunicorn(directory: Path, *, workers: int) -> Iterator[Instance]:
+    """Run an instance that keeps its metrics in a directory."""
+    address, metrics_address = (f"127.0.0.1:{port}" for port in free_ports(2))
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", "benchmarks/gunicorn_conf.py"],
         cwd=REPOSITORY,
@@ -78,11 +92,12 @@ def _gunicorn(directory: Path) -> Iterator[tuple[str, str]]:
             "BENCHMARK_BIND": address,
             "BENCHMARK_METRICS_BIND": metrics_address,
             "BENCHMARK_DIRECTORY": str(directory),
+            "BENCHMARK_WORKERS": str(workers),
         },
     )
     try:
         _wait_until_it_answers(process, address, metrics_address)
-        yield address, metrics_address
+        yield Instance(address, metrics_address, process.pid)
     finally:
         process.terminate()
         try:
@@ -108,7 +123,8 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", address: str, met
             return
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return so many ports that nobody listened on a moment ago."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]
     for probe in probes:
@@ -116,27 +132,28 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _request(connection: http.client.HTTPConnection) -> None:
-    connection.request("GET", "/items/1")
+def _request(connection: http.client.HTTPConnection, path: str = "/items/1") -> None:
+    connection.request("GET", path)
     response = connection.getresponse()
     response.read()
     if response.status != 200:
         raise AgentError(f"the application answered {response.status}")
 
 
-def _latencies(address: str, seconds: float, interval: float) -> list[float]:
+def latencies_of(address: str, seconds: float, interval: float, path: str = "/items/1") -> list[float]:
     """Send requests for some time, one after the other over two connections in turn; return what each took.
 
     Args:
         address: where to.
         seconds: for how long.
         interval: from one request to the next; 0 for no pause.
+        path: of what is asked for.
     """
     latencies = []
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(http.client.HTTPConnection(address, timeout=10))) for _ in range(2)]
         for connection in connections:
-            _request(connection)
+            _request(connection, path)
         start = time.perf_counter()
         for number, connection in enumerate(itertools.cycle(connections)):
             if interval:
@@ -144,14 +161,14 @@ def _latencies(address: str, seconds: float, interval: float) -> list[float]:
             started = time.perf_counter()
             if started > start + seconds:
                 break
-            _request(connection)
+            _request(connection, path)
             latencies.append(time.perf_counter() - started)
     return latencies
 
 
 def main(arguments: list[str]) -> None:
     """Answer a number of seconds, during which it scrapes, with how many scrapes there were."""
-    (address,) = arguments
+    address, interval = arguments[0], float(arguments[1])
 
     def answer(words: str) -> int:
         started = time.monotonic()
@@ -159,7 +176,7 @@ def main(arguments: list[str]) -> None:
         while time.monotonic() < started + float(words):
             scrape(address)
             count += 1
-            time.sleep(max(0.0, started + count * _INTERVAL - time.monotonic()))
+            time.sleep(max(0.0, started + count * interval - time.monotonic()))
         return count
 
     def prepare() -> Callable[[str], Any]:

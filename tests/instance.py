@@ -31,15 +31,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def get(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+def get(
+    url: str, headers: dict[str, str] | None = None, method: str = "GET", timeout: float = 10
+) -> tuple[int, dict[str, str], bytes]:
     """Ask for a page on a new connection; return status, headers (names in lower case) and body.
 
     Raises:
-        OSError: there is no answer.
+        OSError: there is no answer, or not in so many seconds.
     """
     match = re.fullmatch(r"http://([^/]+)(/.*)", url)
     assert match, url
-    connection = http.client.HTTPConnection(match[1], timeout=10)
+    connection = http.client.HTTPConnection(match[1], timeout=timeout)
     try:
         connection.request(method, match[2], headers=headers or {})
         answer = connection.getresponse()
@@ -86,6 +88,9 @@ class Instance:
             "AUTHLY_STATE_DIR": str(folder / "state"),
             "AUTHLY_DATABASE_URL": NO_DATABASE,
             "AUTHLY_GRACEFUL_TIMEOUT": "5",
+            # What a password costs to hash is the subject of few tests, and each start on a new database hashes one.
+            "AUTHLY_PASSWORD_HASH_TIME": "1",
+            "AUTHLY_PASSWORD_HASH_MEMORY": "64",
             **environment,
         }
         # What tests of other ways to start, and of other users, change before the start.

@@ -18,7 +18,18 @@ def assert_is_spread(numbers: dict[str, Any]) -> None:
 def test_a_quick_run_writes_what_it_found(tmp_path: Path) -> None:
     """Scrapes and middleware are measured; a peer that is not installed is said to be so."""
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--only", "scrape", "middleware", "--output", str(tmp_path)],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "--quick",
+            "--only",
+            "scrape",
+            "middleware",
+            "exporter",
+            "--output",
+            str(tmp_path),
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -30,7 +41,7 @@ def test_a_quick_run_writes_what_it_found(tmp_path: Path) -> None:
     assert set(found["environment"]) == {"architecture", "kernel", "packages", "processors", "python"}
 
     rows = found["rows"]
-    assert {row["benchmark"] for row in rows} == {"memory", "middleware", "recycling", "scrape"}
+    assert {row["benchmark"] for row in rows} == {"exporter", "latency", "memory", "middleware", "recycling", "scrape"}
     for row in rows:
         assert row["kind"] in {"best case", "usual", "worst case"}
         assert_is_spread(row["measured"])

@@ -1,15 +1,31 @@
 """The documentation names every setting, endpoint and metric."""
 
+import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
+from authly.api.auth_router import auth_router
+from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
-from authly.monitoring.exporter.collectors.custom import CustomCollectors
+from authly.api.pages import Pages
+from authly.monitoring.exporter.collectors import runner
+from authly.monitoring.exporter.collectors.cgroups import Limits
 from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
+from authly.monitoring.exporter.collectors.system import (
+    CPU_MODES,
+    MEMORY_TYPES,
+    ROLES,
+    SWITCH_KINDS,
+    Instance,
+    SystemCollector,
+    container_families,
+)
 from authly.monitoring.metrics import AuthlyMetrics
 from authly.monitoring.multiprocess.collector import DirectoryCollector
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
@@ -61,8 +77,11 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
             expected[name] = (family.type, set(metric._labelnames))
     expected[f"{DROPPED_SERIES}_total"] = ("counter", {"reason"})
     collection = DirectoryCollector(tmp_path, time.monotonic).collect()
-    custom = CustomCollectors(["nowhere:none"], time.monotonic, lambda _: None).collect()
-    for own in [*OwnCollector().collect(collection, tmp_path), *custom]:
+    statuses = runner.families_of([runner.Status("own", 0.0, True)])
+    # Everything at once: this process stands for the master, and for the exporter.
+    system = SystemCollector(Instance(os.getpid())).collect()
+    limits = container_families(Limits(1.0, 1.0, 1.0))
+    for own in [*OwnCollector().collect(collection, tmp_path), *statuses, *system, *limits]:
         name = f"{own.name}_total" if own.type == "counter" else own.name
         expected[name] = (own.type, {label for sample in own.samples for label, _ in sample.labels} - {"le"})
     documented = {
@@ -72,7 +91,10 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     assert documented == expected
 
 
-@pytest.mark.parametrize("value", [*OUTCOMES, *PHASES, *SKIP_REASONS, *DROP_REASONS])
+@pytest.mark.parametrize(
+    "value",
+    [*OUTCOMES, *PHASES, *SKIP_REASONS, *DROP_REASONS, *ROLES, *MEMORY_TYPES, *CPU_MODES, *SWITCH_KINDS],
+)
 def test_every_label_value_is_documented(value: str) -> None:
     """docs/metrics.md has each value of the closed vocabularies."""
     assert f"`{value}`" in (DOCS / "metrics.md").read_text()
@@ -86,6 +108,19 @@ def test_every_endpoint_is_documented() -> None:
     assert paths
     for path in [*paths, "/metrics", "/openapi.json", "/-/healthy", "/-/ready"]:
         assert f"`GET {path}`" in text
+
+
+def test_every_page_is_documented() -> None:
+    """docs/endpoints.md has each page with each of its methods."""
+    text = (DOCS / "endpoints.md").read_text()
+    nobody: Any = None
+    pages = Pages()
+    routers = [auth_router(Browser(nobody), pages, nobody, nobody, 12, sign_up=True), pages.router()]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    assert len(routes) > 5
+    for route in routes:
+        for method in (route.methods or set()) - {"HEAD"}:
+            assert f"`{method} {route.path}`" in text
 
 
 def test_links_lead_somewhere() -> None:

@@ -87,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # This process is the server's user for as long as it has an application.
     app.state.embedded_postgres = embedded_postgres
     app.include_router(health_router(resources.check))
+    browser = Browser(identity.sessions)
     pages = Pages(settings.theme.read_bytes() if settings.theme else b"", sign_up=settings.sign_up_enabled)
     problems.install(app, pages)
     oauth_errors.install(app)

@@ -169,6 +169,34 @@ def make_special(generator: random.Random, path: Path, elsewhere: Path) -> None:
             path.symlink_to(path)
 
 
+def make_dense(generator: random.Random, metric_path: Path, elsewhere: Path) -> Path | None:
+    """Make a dense file that does not belong to a metric file of that name, or one too short, or something else."""
+    if not dense_name(metric_path.name):
+        return None
+    path = metric_path.with_suffix(".dense")
+    remove(path)
+    inode = metric_path.lstat().st_ino
+    match generator.randrange(6):
+        case 0:
+            make_special(generator, path, elsewhere)
+        case 1:
+            path.write_bytes(generator.randbytes(generator.randrange(200)))
+        case 2:
+            path.write_bytes(b"AUTHLYD1" + struct.pack("Q", inode ^ 1 << generator.randrange(64)) + bytes(800))
+        case 3:
+            path.write_bytes(b"AUTHLYD1" + struct.pack("Q", inode)[: generator.randrange(9)])
+        case 4:
+            path.write_bytes(bytes(generator.choice([0, 8, 16, 4096])))
+        case _:
+            path.symlink_to("nowhere")
+    return path
+
+
+def dense_name(metric_name: str) -> str | None:
+    """Return the name of the dense file of a slot's metric file."""
+    return metric_name.removesuffix(".db") + ".dense" if "_s" in metric_name else None
+
+
 def is_special(path: Path) -> bool:
     """Tell whether something is there that is not a regular file."""
     return path.is_symlink() or (path.exists() and not path.is_file())
@@ -302,6 +330,8 @@ def test_any_damage_costs_the_damaged_files_alone(directory: Path, part: int) ->
                     make_special(generator, directory / name, directory / "elsewhere")
                 else:
                     (directory / name).write_bytes(damaged(generator, VICTIMS[name]))
+            beside = generator.sample([*names, *GOOD], generator.randrange(3))
+            dense = [make_dense(generator, directory / name, directory / "elsewhere") for name in beside]
             collector = DirectoryCollector(directory, time.monotonic)
             try:
                 collection = collect(collector)
@@ -313,6 +343,8 @@ def test_any_damage_costs_the_damaged_files_alone(directory: Path, part: int) ->
                 collector.close()
             for name in names:
                 remove(directory / name)
+            for path in filter(None, dense):
+                remove(path)
 
 
 def contents(directory: Path, names: list[str]) -> str:
@@ -362,6 +394,8 @@ def test_a_directory_may_change_in_any_way_between_collections(directory: Path, 
             name = generator.choice(list(VICTIMS))
             state = generator.getstate()
             disturb(generator, directory / name, directory / "elsewhere")
+            if generator.random() < 0.3:
+                make_dense(generator, directory / generator.choice(list(GOOD)), directory / "elsewhere")
             history.append(f"{name} {hash(state)}")
             try:
                 check_counts(collect(collector), directory)

@@ -98,7 +98,9 @@ def test_a_thousand_workers_leave_no_more_than_one(tmp_path: Path) -> None:
         with Console(PRELUDE.format(directory=str(directory)) + METRICS) as process:
             process.run(f"generations({numbers!r}, 3)")
             shown[name] = samples(directory)
-            sizes[name] = {path.name: path.stat().st_size for path in directory.iterdir() if path.suffix == ".db"}
+            sizes[name] = {
+                path.name: path.stat().st_size for path in directory.iterdir() if path.suffix in {".db", ".dense"}
+            }
             locks = sorted(path.name for path in directory.iterdir() if path.suffix == ".lock")
             assert locks == ["s0.lock", "s1.lock"]
             assert len(list(directory.iterdir())) == len(sizes[name]) + len(locks)
@@ -183,13 +185,13 @@ def test_a_disk_that_workers_fill_up(tmp_path: Path) -> None:
         assert found["size_count", ()] == WORKERS * (SERIES * ROUNDS * (ROUNDS + 1) / 2 + 1)
         assert found["requests_total", (("n", "last"),)] == WORKERS
         assert drops(disk) == {"disk_full": before}
-        assert not [path for path in disk.iterdir() if path.suffix not in {".db", ".lock"}]
+        assert not [path for path in disk.iterdir() if path.suffix not in {".db", ".dense", ".lock"}]
 
 
 @pytest.mark.parametrize("bounds", [1, 2, 5, 11])
 def test_a_histogram_that_found_room_for_a_part_is_not_half_shown(tmp_path: Path, bounds: int) -> None:
     """Where some of a histogram's series could not be stored, what is shown is valid, and no count is too small."""
-    code = PRELUDE.format(directory=str(tmp_path)).replace("))\nfrom", "), 1 << 15)\nfrom")
+    code = PRELUDE.format(directory=str(tmp_path)).replace("))\nfrom", "), 1 << 16)\nfrom")
     with Console(code) as process:
         process.run(
             f"h = Histogram('h', 'Help.', ['n'], buckets=range({bounds}), registry=registry)\n"

@@ -12,6 +12,7 @@ from authly.monitoring.exporter.application import CLIENT_HEADER, Application, C
 from authly.monitoring.exporter.client import ExporterUnavailable
 from authly.monitoring.exporter.http import Request as ExporterRequest
 from authly.monitoring.exporter.http import Response as ExporterResponse
+from authly.monitoring.exporter.negotiation import TIMEOUT_HEADER
 
 _PASSED_ON = ("accept", "accept-encoding")
 _SECONDS_FOR_EXPORTER = 2.0
@@ -38,7 +39,8 @@ class Scraper:
             client_key: whom to hold to the rate limit.
             headers: what the client said it accepts.
         """
-        headers = {**headers, CLIENT_HEADER: client_key}
+        # Whoever answers is to do so before it is taken for absent, if need be without slow collectors.
+        headers = {**headers, CLIENT_HEADER: client_key, TIMEOUT_HEADER: str(_SECONDS_FOR_EXPORTER)}
         path = self._configuration.path
         if self._configuration.directory is not None:
             try:

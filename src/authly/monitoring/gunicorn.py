@@ -119,6 +119,9 @@ class Monitoring:
         self._start_at = 0.0
         self._delay = 0.0
         self._bind_at = 0.0
+        # Processor time of children that this master has waited for, and that were no workers.
+        self._ended_exporters = (0.0, 0.0)
+        self._ended_others = (0.0, 0.0)
 
     # Hooks
 
@@ -155,6 +158,8 @@ class Monitoring:
     def when_ready(self, server: Any) -> None:
         """Open the exporter's sockets, start it, and see to it that it stays."""
         self._pipe = os.pipe()
+        # Gunicorn calls this before it forks its first worker.
+        self._ended_others = _ended_children()
         if self._directory is not None and self._unix is None:
             try:
                 self._unix = bind_unix(self._directory)
@@ -249,7 +254,7 @@ class Monitoring:
         """Start the exporter if it does not run. Called again and again from the arbiter's loop; never raises."""
         try:
             self._open_tcp(server)
-            if self._exporter is not None and self._exporter.poll() is not None:
+            if self._exporter is not None and self._has_ended(self._exporter):
                 self._note_end(server, self._exporter)
                 self._exporter = None
             if self._exporter is None and time.monotonic() >= self._start_at:
@@ -257,6 +262,18 @@ class Monitoring:
         except Exception:  # the master goes on, whatever it is
             self._start_at = time.monotonic() + _MAX_DELAY
             server.log.exception("The exporter could not be started; trying again in %d s.", _MAX_DELAY)
+
+    def _has_ended(self, exporter: "subprocess.Popen[bytes]") -> bool:
+        """Tell whether an exporter has ended, and if so add its processor time to that of those before it."""
+        before = _ended_children()
+        if exporter.poll() is None:
+            return False
+        user, system = _ended_children()
+        self._ended_exporters = (
+            self._ended_exporters[0] + user - before[0],
+            self._ended_exporters[1] + system - before[1],
+        )
+        return True
 
     def _note_end(self, server: Any, ended: "subprocess.Popen[bytes]") -> None:
         now = time.monotonic()
@@ -275,7 +292,13 @@ class Monitoring:
         listeners = [listener for listener in (self._tcp, self._unix) if listener is not None]
         if not listeners:
             return
-        configuration = self._configuration._replace(directory=self._directory, problem=self._problem)
+        configuration = self._configuration._replace(
+            directory=self._directory,
+            problem=self._problem,
+            master=os.getpid(),
+            ended_exporters=self._ended_exporters,
+            ended_others=self._ended_others,
+        )
         arguments, fds = exporter.arguments(configuration, listeners, self._pipe[0])
         self._exporter = subprocess.Popen(
             # -P: what lies in the working directory is not what shall be imported.
@@ -313,6 +336,12 @@ def monitoring(configuration: Configuration, bind: str, max_bytes: int = 0) -> M
     if _monitoring is None:
         _monitoring = Monitoring(configuration, bind, max_bytes)
     return _monitoring
+
+
+def _ended_children() -> tuple[float, float]:
+    """Return the processor time, user and system, of all children that this process has waited for."""
+    times = os.times()
+    return times.children_user, times.children_system
 
 
 def end_with_parent(parent: int) -> None:

@@ -22,17 +22,24 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLIENT_CLOSED_REQUEST = 499
 
 
+class Exchange(Protocol):
+    """What is told of requests of one method that one endpoint answered with one status."""
+
+    def response_started(self) -> None:
+        """Note that the status is known; nothing of the response has been sent yet."""
+
+    def request_ended(self, seconds: float, trace_id: str = "") -> None:
+        """Note that the request is over, to the last byte of its response; of which trace it was, if of any."""
+
+
 class HTTPMetrics(Protocol):
-    """What the middleware tells; each call happens once for each request, in this order."""
+    """What the middleware tells: both calls once for each request, and what it then tells the exchange."""
 
     def request_started(self, method: str) -> None:
         """Note that a request came in."""
 
-    def response_started(self, method: str, endpoint: str, status: int) -> None:
-        """Note that the status is known; nothing of the response has been sent yet."""
-
-    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
-        """Note that the request is over, to the last byte of its response; of which trace it was, if of any."""
+    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
+        """Return what takes note of the rest."""
 
 
 class MetricsMiddleware:
@@ -60,31 +67,31 @@ class MetricsMiddleware:
 
         metrics = self._metrics
         method = scope["method"]
-        endpoint = ""
+        exchange: Exchange | None = None
 
-        def respond(status: int) -> None:
-            nonlocal endpoint
-            endpoint = route_template(scope)
-            metrics.response_started(method, endpoint, status)
+        # No coroutine of its own: what it returns is the server's.
+        def send_and_note(message: Message) -> Awaitable[None]:
+            nonlocal exchange
+            if exchange is None and message["type"] == "http.response.start":
+                exchange = metrics.exchange(method, route_template(scope), message["status"])
+                exchange.response_started()
+            return send(message)
 
-        async def send_and_note(message: Message) -> None:
-            if not endpoint and message["type"] == "http.response.start":
-                respond(message["status"])
-            await send(message)
-
+        # An error on its way to the handler of last resort, or no response at all: the server answers 500.
+        status = 500
         started = self._clock()
         metrics.request_started(method)
         try:
             await self._app(scope, receive, send_and_note)
         except CancelledError:
-            if not endpoint:
-                respond(CLIENT_CLOSED_REQUEST)
+            status = CLIENT_CLOSED_REQUEST
             raise
         finally:
-            # An error on its way to the handler of last resort, or no response at all: the server answers 500.
-            if not endpoint:
-                respond(500)
-            metrics.request_ended(method, endpoint, self._clock() - started, trace_id(scope.get("headers", ())))
+            seconds = self._clock() - started
+            if exchange is None:
+                exchange = metrics.exchange(method, route_template(scope), status)
+                exchange.response_started()
+            exchange.request_ended(seconds, trace_id(scope.get("headers", ())))
 
 
 def route_template(scope: Scope) -> str:
@@ -94,15 +101,17 @@ def route_template(scope: Scope) -> str:
     tree and names the whole template in its own part of the scope; a mounted application names only its own.
     """
     route = scope.get("route")
-    context = scope.get("fastapi", {}).get("effective_route_context")
+    fastapi = scope.get("fastapi")
+    context = fastapi.get("effective_route_context") if fastapi else None
     if context is not None and (route is None or context.original_route is route):
         path = context.path
     elif route is not None:
         path = route.path
     else:
         path = _path_of_endpoint(scope)
-    mounted = _mount_template(scope, path)
-    return (mounted + path) or UNMATCHED
+    if "app_root_path" in scope:
+        path = _mount_template(scope, path) + path
+    return path or UNMATCHED
 
 
 def _path_of_endpoint(scope: Scope) -> str:
@@ -117,15 +126,12 @@ def _path_of_endpoint(scope: Scope) -> str:
 
 
 def _mount_template(scope: Scope, path: str) -> str:
-    """Return the template of the mounts that a request went through, or nothing.
+    """Return the template of the mounts that a request went through.
 
     The scope holds their concrete path; values that clients choose in it are put back to the names of their
     parameters.
     """
-    root = scope.get("app_root_path")
-    if root is None:
-        return ""
-    mounted: str = scope["root_path"][len(root) :]
+    mounted: str = scope["root_path"][len(scope["app_root_path"]) :]
     parameters = {
         str(value): name
         for name, value in scope.get("path_params", {}).items()

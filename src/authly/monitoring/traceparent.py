@@ -22,10 +22,10 @@ def trace_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
         headers: as ASGI has them, names in lower case.
     """
     found = None
-    for name, value in headers:
-        if name == b"traceparent":
+    for header in headers:
+        if header[0] == b"traceparent":
             if found is not None:
                 return ""  # there may be one; which of two is meant, nobody can know
-            found = value
+            found = header[1]
     match = _TRACEPARENT.fullmatch(found.strip(b" \t")) if found else None
     return match["trace"].decode("ascii") if match else ""

@@ -32,8 +32,9 @@ def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: Au
     """One request moves its counter, its histogram, and the gauge up and down again."""
     metrics.request_started("GET")
     assert value(registry, "authly_http_requests_in_progress", method="GET") == 1
-    metrics.response_started("GET", "/x", 200)
-    metrics.request_ended("GET", "/x", 0.3)
+    exchange = metrics.exchange("GET", "/x", 200)
+    exchange.response_started()
+    exchange.request_ended(0.3)
     labels = {"method": "GET", "endpoint": "/x"}
     assert value(registry, "authly_http_requests_total", **labels, status_code="200") == 1
     assert value(registry, "authly_http_request_duration_seconds_sum", **labels) == pytest.approx(0.3)
@@ -44,8 +45,9 @@ def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: Au
 
 def test_a_trace_becomes_an_exemplar(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
     """The bucket that a traced request falls in has its trace id as exemplar; a request without leaves none."""
-    metrics.request_ended("GET", "/x", 0.3, "0af7651916cd43dd8448eb211c80319c")
-    metrics.request_ended("GET", "/x", 0.6)
+    exchange = metrics.exchange("GET", "/x", 200)
+    exchange.request_ended(0.3, "0af7651916cd43dd8448eb211c80319c")
+    exchange.request_ended(0.6)
     found = {
         sample.labels["le"]: (sample.exemplar.labels, sample.exemplar.value)
         for family in registry.collect()
@@ -60,8 +62,9 @@ def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: A
     for number in range(50):
         method = f"METHOD{number}"
         metrics.request_started(method)
-        metrics.response_started(method, "/x", 405)
-        metrics.request_ended(method, "/x", 0.1)
+        exchange = metrics.exchange(method, "/x", 405)
+        exchange.response_started()
+        exchange.request_ended(0.1)
     labels = {"method": "other", "endpoint": "/x"}
     assert value(registry, "authly_http_requests_total", **labels, status_code="405") == 50
     assert value(registry, "authly_http_request_duration_seconds_count", **labels) == 50
@@ -72,7 +75,7 @@ def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: A
 def test_the_number_of_endpoints_is_bounded(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
     """Should a template ever leak what clients choose, its series end at a bound."""
     for number in range(MAX_ENDPOINTS + 100):
-        metrics.response_started("GET", f"/{number}", 200)
+        metrics.exchange("GET", f"/{number}", 200).response_started()
     endpoints = {
         sample.labels["endpoint"]
         for family in registry.collect()
@@ -94,9 +97,11 @@ def test_a_failing_metric_fails_nothing_and_is_reported_once(
     monkeypatch.setattr(metrics.http_requests, "labels", broken)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
-            metrics.response_started("GET", "/never-seen", 200)
+            exchange = metrics.exchange("GET", "/never-seen", 200)
+            exchange.response_started()
+            exchange.request_ended(0.1)
     assert [record.message for record in caplog.records] == [
-        "A metric could not be recorded (response_started); this is said once"
+        "A metric could not be recorded (exchange); this is said once"
     ]
 
 
@@ -119,9 +124,10 @@ def test_null_metrics_have_every_recording_call() -> None:
     assert calls(NullMetrics) == calls(AuthlyMetrics)
     null = NullMetrics()
     null.request_started("GET")
-    null.response_started("GET", "/", 200)
-    null.request_ended("GET", "/", 0.1)
-    null.request_ended("GET", "/", 0.1, "0af7651916cd43dd8448eb211c80319c")
+    exchange = null.exchange("GET", "/", 200)
+    exchange.response_started()
+    exchange.request_ended(0.1)
+    exchange.request_ended(0.1, "0af7651916cd43dd8448eb211c80319c")
     null.update_application_info("test")
 
 

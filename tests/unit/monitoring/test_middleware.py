@@ -32,14 +32,27 @@ class Recorder:
         """Write it down."""
         self.started.append(method)
 
-    def response_started(self, method: str, endpoint: str, status: int) -> None:
-        """Write it down."""
-        self.responses.append((method, endpoint, status))
+    def exchange(self, method: str, endpoint: str, status: int) -> "RecordedExchange":
+        """Return what writes down the rest."""
+        return RecordedExchange(self, method, endpoint, status)
 
-    def request_ended(self, method: str, endpoint: str, seconds: float, trace_id: str = "") -> None:
+
+class RecordedExchange:
+    """Writes down what it is told of requests of one kind."""
+
+    def __init__(self, recorder: Recorder, method: str, endpoint: str, status: int) -> None:
+        self._recorder = recorder
+        self._kind = method, endpoint, status
+
+    def response_started(self) -> None:
         """Write it down."""
-        self.ended.append((method, endpoint, seconds))
-        self.traces.append(trace_id)
+        self._recorder.responses.append(self._kind)
+
+    def request_ended(self, seconds: float, trace_id: str = "") -> None:
+        """Write it down."""
+        method, endpoint, _ = self._kind
+        self._recorder.ended.append((method, endpoint, seconds))
+        self._recorder.traces.append(trace_id)
 
 
 def application(folder: Path) -> FastAPI:

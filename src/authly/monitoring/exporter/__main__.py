@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from authly.monitoring.exporter.application import Application, Configuration
+from authly.monitoring.exporter.collectors.runner import Collector
 from authly.monitoring.exporter.server import Server
 
 GRACE_SECONDS = 5.0
@@ -53,6 +54,16 @@ def arguments(
     ], [*fds, watch_fd]
 
 
+def _collectors(configuration: Configuration) -> list[Collector]:
+    """Return what the exporter collects besides the metric files."""
+    # Not at the top: the master imports this module, and does without psutil.
+    from authly.monitoring.exporter.collectors.processes import Cpu
+    from authly.monitoring.exporter.collectors.system import Instance, SystemCollector
+
+    instance = Instance(configuration.master, Cpu(*configuration.ended_exporters), Cpu(*configuration.ended_others))
+    return [SystemCollector(instance)]
+
+
 def _allow_many_files() -> None:
     """Raise the limit of open files to what is allowed: each worker has half a dozen, and they stay open."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -65,15 +76,20 @@ def main(argv: Sequence[str]) -> int:
     options = dict(argument.removeprefix("--").split("=", 1) for argument in argv)
     record = json.loads(options["configuration"])
     configuration = Configuration(**record)._replace(
-        directory=Path(record["directory"]) if record["directory"] else None, collectors=tuple(record["collectors"])
+        directory=Path(record["directory"]) if record["directory"] else None,
+        collectors=tuple(record["collectors"]),
+        ended_exporters=tuple(record["ended_exporters"]),
+        ended_others=tuple(record["ended_others"]),
     )
     _allow_many_files()
     listeners = [socket.socket(fileno=int(fd)) for fd in options["listen-fds"].split(",") if fd]
-    application = Application(configuration, time.monotonic, Log(configuration.log_format).warn)
+    application = Application(
+        configuration, time.monotonic, Log(configuration.log_format).warn, _collectors(configuration)
+    )
     # What a custom collector measures with prometheus-client stays in this process, and leaves no files behind.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     application.load_collectors()
-    server = Server(listeners, application.respond, watch_fd=int(options["watch-fd"]))
+    server = Server(listeners, application.begin, watch_fd=int(options["watch-fd"]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     with contextlib.suppress(KeyboardInterrupt):

@@ -4,13 +4,15 @@ Independent of the transport: the exporter's server calls it, and so does a work
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from authly.monitoring.exporter import negotiation, status
-from authly.monitoring.exporter.collectors.custom import CustomCollectors
+from authly.monitoring.exporter.collectors import runner
+from authly.monitoring.exporter.collectors.custom import CustomCollector
 from authly.monitoring.exporter.collectors.own import OwnCollector
+from authly.monitoring.exporter.collectors.runner import Collector, Round, Runner
 from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.exporter.rate_limit import RateLimit
 from authly.monitoring.multiprocess import exposition
@@ -34,6 +36,9 @@ class Configuration(NamedTuple):
         collectors: ``package.module:name`` of each custom collector.
         series_ttl: seconds after which a series that nobody updates is left out; 0 keeps all.
         log_format: how the exporter writes its log: json (an object a line) or console (for people).
+        master: the process id of the Gunicorn master; 0 where there is none.
+        ended_exporters: processor time, user and system, of the exporters before this one, in seconds.
+        ended_others: of the master's children that ended before there were workers, likewise.
     """
 
     directory: Path | None
@@ -43,11 +48,43 @@ class Configuration(NamedTuple):
     collectors: tuple[str, ...] = ()
     series_ttl: float = 0.0
     log_format: str = "json"
+    master: int = 0
+    ended_exporters: tuple[float, float] = (0.0, 0.0)
+    ended_others: tuple[float, float] = (0.0, 0.0)
 
 
 def sentence(words: str) -> str:
     """Return the words as a sentence of a log."""
     return f"{words[:1].upper()}{words[1:]}."
+
+
+class Scrape:
+    """A scrape whose collectors are running.
+
+    Args:
+        round_: the collectors.
+        deadline: when to answer with what is there.
+        answer: makes the response.
+    """
+
+    def __init__(self, round_: Round, deadline: float, answer: Callable[[], Response]) -> None:
+        self._round = round_
+        self.deadline = deadline
+        self.response = answer
+
+    @property
+    def ready(self) -> bool:
+        """Whether all collectors are done."""
+        return self._round.ready
+
+    def notify(self, wake: Callable[[], None]) -> None:
+        """Have something called, in any thread, whenever ``ready`` may have become true."""
+        self._round.notify(wake)
+
+    def wait(self) -> Response:
+        """Wait until all collectors are done or the deadline has come, and return the response."""
+        self._round.wait(self.deadline)
+        return self.response()
 
 
 class Application:
@@ -57,17 +94,24 @@ class Application:
         configuration: how it is set up.
         monotonic: the clock, in seconds.
         report: takes a line about something an operator should know.
+        collectors: what it collects besides the directory, its own metrics and the custom collectors.
     """
 
     def __init__(
-        self, configuration: Configuration, monotonic: Callable[[], float], report: Callable[[str], None]
+        self,
+        configuration: Configuration,
+        monotonic: Callable[[], float],
+        report: Callable[[str], None],
+        collectors: Sequence[Collector] = (),
     ) -> None:
         self._configuration = configuration
         self._clock = monotonic
         self._report = report
         self._rate_limit = RateLimit(configuration.rate_limit, monotonic)
         self._own = OwnCollector()
-        self._custom = CustomCollectors(configuration.collectors, monotonic, report)
+        self._collectors = collectors
+        self._custom = [CustomCollector(name) for name in dict.fromkeys(configuration.collectors)]
+        self._runner = Runner([*collectors, *self._custom], monotonic, report)
         self._problem = configuration.problem
         self._directory = (
             DirectoryCollector(configuration.directory, monotonic, configuration.series_ttl)
@@ -76,11 +120,16 @@ class Application:
         )
 
     def load_collectors(self) -> None:
-        """Load the custom collectors now, not at the first scrape."""
-        self._custom.load()
+        """Begin to load the custom collectors now, not at the first scrape."""
+        self._runner.load()
 
     def respond(self, request: Request) -> Response:
-        """Answer one request."""
+        """Answer one request, waiting for the collectors."""
+        answer = self.begin(request)
+        return answer.wait() if isinstance(answer, Scrape) else answer
+
+    def begin(self, request: Request) -> Response | Scrape:
+        """Answer one request; a scrape is returned while its collectors run."""
         if request.method not in {"GET", "HEAD"}:
             return Response(405, _TEXT, b"Only GET and HEAD are answered here.\n", (("allow", "GET, HEAD"),))
         if request.path == self._configuration.path:
@@ -94,17 +143,22 @@ class Application:
             return self._ready()
         return Response(404, _TEXT, f"Nothing is here. The metrics are at {self._configuration.path}.\n".encode())
 
-    def _scrape(self, request: Request) -> Response:
+    def _scrape(self, request: Request) -> Response | Scrape:
         client = request.headers.get(CLIENT_HEADER) if request.is_local else None
         wait = self._rate_limit.seconds_to_wait(client) if client is not None else 0
         if wait:
             self._own.count_scrape("rate_limited")
             words = f"Scraped too often from this address; come again in {wait} s.\n"
             return Response(429, _TEXT, words.encode(), (("retry-after", str(wait)),))
+        deadline = self._clock() + negotiation.patience(request.headers.get(negotiation.TIMEOUT_HEADER))
+        round_ = self._runner.begin()
+        return Scrape(round_, deadline, lambda: self._finish(request, round_))
+
+    def _finish(self, request: Request, round_: Round) -> Response:
         format_ = negotiation.choose_format(request.headers.get("accept"))
-        body = self.exposition(openmetrics=format_.name == "openmetrics")
+        body = self._expose(round_, openmetrics=format_.name == "openmetrics")
         if len(body) > _WORTH_COMPRESSING and negotiation.accepts_gzip(request.headers.get("accept-encoding")):
-            compressor = zlib.compressobj(level=5, wbits=_GZIP)
+            compressor = zlib.compressobj(level=3, wbits=_GZIP)
             body = compressor.compress(body) + compressor.flush()
             return Response(
                 200, format_.content_type, body, (("content-encoding", "gzip"), ("vary", "accept, accept-encoding"))
@@ -112,17 +166,35 @@ class Application:
         return Response(200, format_.content_type, body, (("vary", "accept, accept-encoding"),))
 
     def exposition(self, *, openmetrics: bool) -> bytes:
-        """Collect everything and return it as one exposition."""
+        """Collect everything and return it as one exposition, waiting for the collectors."""
+        round_ = self._runner.begin()
+        round_.wait(self._clock() + negotiation.DEFAULT_PATIENCE)
+        return self._expose(round_, openmetrics=openmetrics)
+
+    def _expose(self, round_: Round, *, openmetrics: bool) -> bytes:
+        """Return what there is as an exposition."""
+        # The directory is read last and at once: what was read of it changes at the next scrape.
+        collected = round_.finish()
         collection = self._collect(exemplars=openmetrics)
+        started = self._clock()
         own = self._own.collect(collection, self._configuration.directory)
-        custom = self._custom.collect()
+        statuses = [runner.Status("own", self._clock() - started, True), *collected.statuses]
         started = self._clock()
         # A name stands once: the exporter's own metrics win over what a worker may have written under their names, and
         # the workers' over those of a custom collector.
-        families = exposition.distinct([*own, *(collection.families if collection else ()), *custom])
+        families = exposition.distinct(
+            [
+                *own,
+                *runner.families_of(statuses),
+                *(family for collector in self._collectors for family in collected.families[collector.name]),
+                *(collection.families if collection else ()),
+                *(family for collector in self._custom for family in collected.families[collector.name]),
+            ]
+        )
         body = exposition.render(families, openmetrics=openmetrics)
         self._own.observe_phase("render", self._clock() - started)
-        self._own.count_scrape("success" if collection else "directory_error")
+        partial = "partial" if collected.is_partial else "success"
+        self._own.count_scrape(partial if collection else "directory_error")
         return body
 
     def _collect(self, *, exemplars: bool = False) -> Collection | None:

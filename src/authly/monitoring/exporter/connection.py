@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import h11
 
-from authly.monitoring.exporter.http import TEXT, Request, Response
+from authly.monitoring.exporter.http import TEXT, Pending, Request, Response
 
 MAX_BODY = 8192
 """A scrape has no body; a small one is read and ignored, a larger one refused."""
@@ -29,8 +29,9 @@ class State(IntEnum):
     LINGERING = 0
     IDLE = 1
     READING = 2
-    WRITING = 3
-    CLOSED = 4
+    WAITING = 3
+    WRITING = 4
+    CLOSED = 5
 
 
 class Limits(NamedTuple):
@@ -54,9 +55,11 @@ class Connection:
         "_limits",
         "_out",
         "_peer",
+        "_pending",
         "_pipelined",
         "_request",
         "_respond",
+        "_wake",
         "deadline",
         "is_local",
         "keep_alive",
@@ -70,9 +73,10 @@ class Connection:
         sock: socket.socket,
         peer: str,
         is_local: bool,
-        respond: Callable[[Request], Response],
+        respond: Callable[[Request], Response | Pending],
         limits: Limits,
         now: float,
+        wake: Callable[[], None],
     ) -> None:
         self.sock = sock
         self.is_local = is_local
@@ -80,6 +84,8 @@ class Connection:
         self._peer = peer
         self._respond = respond
         self._limits = limits
+        self._wake = wake
+        self._pending: Pending | None = None
         self._http = h11.Connection(h11.SERVER, limits.max_head)
         self._request: h11.Request | None = None
         self._body_size = 0
@@ -90,7 +96,9 @@ class Connection:
 
     @property
     def interest(self) -> int:
-        """The event of ``selectors`` that this connection waits for."""
+        """The event of ``selectors`` that this connection waits for; 0 for none."""
+        if self.state is State.WAITING:
+            return 0
         # A pipelined request waits for its turn, so that one client can not keep the thread to itself.
         return selectors.EVENT_WRITE if self._out or self._pipelined else selectors.EVENT_READ
 
@@ -112,9 +120,16 @@ class Connection:
         except OSError:
             self.close()
 
+    def is_due(self, now: float) -> bool:
+        """Tell whether ``expire`` is to be called: the deadline has passed, or there is nothing left to wait for."""
+        return self.deadline <= now or (self._pending is not None and self._pending.ready)
+
     def expire(self, now: float) -> None:
-        """Give up because ``deadline`` has passed; a client that began a request is told so."""
-        if self.state is State.READING and (self._request or self._buffered):
+        """Go on because there is no more time to wait; a client that has not finished its request is told so."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._give(pending.response, now)
+        elif self.state is State.READING and (self._request or self._buffered):
             self._refuse(408, "the request took too long", now)
         else:
             self.close()
@@ -122,6 +137,7 @@ class Connection:
     def close(self) -> None:
         """Close at once."""
         self.state = State.CLOSED
+        self._pending = None
         self._out.clear()
         self.sock.close()
 
@@ -167,8 +183,19 @@ class Connection:
 
     def _answer(self, now: float) -> None:
         assert self._request is not None
+        request = _describe(self._request, self._peer, self.is_local)
+        self._give(lambda: self._respond(request), now)
+
+    def _give(self, answer: Callable[[], Response | Pending], now: float) -> None:
+        """Write a response, or wait for one that takes its time."""
         try:
-            events = self._events(self._respond(_describe(self._request, self._peer, self.is_local)))
+            found = answer()
+            if not isinstance(found, Response):
+                found.notify(self._wake)
+                self._pending = found
+                self._enter(State.WAITING, now, found.deadline - now)
+                return
+            events = self._events(found)
         except Exception:  # noqa: BLE001 - no request may end the process that answers all of them
             # The hook itself, because the traceback module would cost memory that it hardly ever earns.
             sys.__excepthook__(*sys.exc_info())

@@ -1,7 +1,7 @@
 """Describe a request and its response, whatever carries them."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -30,3 +30,21 @@ class Response(NamedTuple):
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers besides Content-Type and Content-Length."""
+
+
+class Pending(Protocol):
+    """A response that takes its time."""
+
+    @property
+    def deadline(self) -> float:
+        """When it is given as it is then, on the monotonic clock."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be given now."""
+
+    def notify(self, wake: Callable[[], None]) -> None:
+        """Have something called, in any thread, whenever ``ready`` may have become true."""
+
+    def response(self) -> Response:
+        """Return it, ready or not; can be called once."""

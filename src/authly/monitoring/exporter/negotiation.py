@@ -1,5 +1,9 @@
-"""Choose what to answer from the request's Accept and Accept-Encoding headers (RFC 9110, section 12.5)."""
+"""Choose what to answer, and how long that may take, from the request's headers.
 
+Of Accept and Accept-Encoding see RFC 9110, section 12.5.
+"""
+
+import math
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,6 +29,12 @@ OPENMETRICS_1_0_0 = Format(
 
 FORMATS = (TEXT_0_0_4, OPENMETRICS_1_0_0, TEXT_1_0_0, OPENMETRICS_0_0_1)
 """Every format, the one to prefer where the client does not care first."""
+
+TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
+"""What Prometheus says of its patience; in lower case."""
+
+DEFAULT_PATIENCE = 5.0
+MAX_PATIENCE = 60.0
 
 _MEDIA_TYPES = {"text": ("text", "plain"), "openmetrics": ("application", "openmetrics-text")}
 
@@ -74,6 +84,24 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
     qualities = {coding.value: coding.quality for coding in _ranges(accept_encoding or "") if not coding.parameters}
     gzip = qualities.get("gzip", qualities.get("x-gzip", qualities.get("*", 0.0)))
     return gzip > 0 and gzip >= qualities.get("identity", 0.0)
+
+
+def patience(timeout: str | None) -> float:
+    """Return for how many seconds a scrape may wait before it must be written.
+
+    Args:
+        timeout: the header :data:`TIMEOUT_HEADER`; without a usable one, :data:`DEFAULT_PATIENCE` counts.
+    """
+    try:
+        seconds = float(timeout or "")
+    except ValueError:
+        return DEFAULT_PATIENCE
+    if not (math.isfinite(seconds) and seconds > 0):
+        return DEFAULT_PATIENCE
+    # The files are read, the answer written and sent after the wait. That takes some milliseconds, and more at the
+    # first scrape of a large instance.
+    margin = min(max(0.5, seconds / 10), seconds / 2)
+    return min(seconds - margin, MAX_PATIENCE)
 
 
 def _matches(candidate: Format, ranges: list[_Range]) -> Iterator[_Match]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from authly.monitoring.exporter.connection import Connection, Limits, State
-from authly.monitoring.exporter.http import Request, Response
+from authly.monitoring.exporter.http import Pending, Request, Response
 
 ACCEPT_BATCH = 64
 """Connections accepted before those already open get their turn."""
@@ -26,7 +26,7 @@ class Server:
     Args:
         listeners: sockets that already listen, TCP or Unix; they stay open afterwards, for they may be shared with
             the exporter that takes over.
-        respond: called with each complete request, in this thread.
+        respond: called with each complete request, in this thread; what it has to wait for, it returns as pending.
         watch_fd: the read end of a pipe whose other end only the parent holds: at its end the server ends at once.
         max_connections: how many TCP connections, and as many Unix ones; another one replaces the least useful.
         idle_timeout: seconds a connection may wait for its next request; longer than any scrape interval, and idle
@@ -40,7 +40,7 @@ class Server:
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        respond: Callable[[Request], Response],
+        respond: Callable[[Request], Response | Pending],
         *,
         watch_fd: int | None = None,
         max_connections: int = 128,
@@ -95,6 +95,10 @@ class Server:
             grace: seconds after which unfinished requests are given up.
         """
         self._grace = grace
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the server look whether pending responses are ready; safe to call from another thread."""
         with suppress(OSError):  # awake already, or ended
             self._waker.send(b"\0")
 
@@ -116,7 +120,7 @@ class Server:
             self._accept(listener)
         now = self._monotonic()
         for connection in self._all():
-            if connection.deadline <= now:
+            if connection.is_due(now):
                 connection.expire(now)
                 self._settle(connection)
         if self._resume_at is not None and self._resume_at <= now:
@@ -133,6 +137,9 @@ class Server:
             connection.keep_alive = False
             if connection.state is State.IDLE:
                 self._close(connection)
+            elif connection.state is State.WAITING:
+                # With what there is by then, while there is time to send it.
+                connection.deadline = min(connection.deadline, now + (self._stop_at - now) / 2)
         return bool(self._all()) and now < self._stop_at
 
     def _timeout(self) -> float | None:
@@ -170,7 +177,7 @@ class Server:
         if not is_local:
             with suppress(OSError):  # reset meanwhile, which reading will tell
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, peer, is_local, self._respond, self._limits, self._monotonic())
+        connection = Connection(sock, peer, is_local, self._respond, self._limits, self._monotonic(), self.wake)
         self._connections[is_local].add(connection)
         self._selector.register(sock, connection.interest, connection)
         # Most clients have already sent their request, and one that has is not the one to make room next.
@@ -208,7 +215,15 @@ class Server:
         """Bring the selector and the pool up to date with the connection's state."""
         if connection.state is State.CLOSED:
             self._forget(connection)
-        elif self._selector.get_key(connection.sock).events != connection.interest:
+            return
+        # A selector has nothing that is watched for no event.
+        watched = self._selector.get_map().get(connection.sock)
+        if watched is None:
+            if connection.interest:
+                self._selector.register(connection.sock, connection.interest, connection)
+        elif not connection.interest:
+            self._selector.unregister(connection.sock)
+        elif watched.events != connection.interest:
             self._selector.modify(connection.sock, connection.interest, connection)
 
     def _close(self, connection: Connection) -> None:
@@ -216,6 +231,8 @@ class Server:
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
-        # The socket is closed and can no longer say which descriptor it had; the selector finds it by identity.
-        self._selector.unregister(connection.sock)
+        # The socket is closed and can no longer say which descriptor it had; the selector finds it by identity, or not
+        # at all if it waited for nothing.
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(connection.sock)
         self._connections[connection.is_local].discard(connection)

@@ -39,7 +39,7 @@ def page(configuration: "Configuration", state: State) -> bytes:
         facts += [
             ("Metric files", str(len(reading.files))),
             ("Files left out", str(sum(reading.skipped.values()))),
-            ("Samples", str(sum(len(family.samples) for family in state.collection.families))),
+            ("Samples", str(sum(family.size for family in state.collection.families))),
         ]
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts)
     problem = f'<p class="problem" role="alert">{html.escape(state.problem)}</p>' if state.problem else ""

@@ -4,22 +4,20 @@ No files and no clock: only arithmetic. Knows what each type and each gauge mode
 multiprocess collector defines it, and does better where that one is wrong: a gauge that a process never set takes no
 part in ``min`` and ``max``, a removed series is gone, and no family and no sample is ever there twice.
 
-A file gives its numbers in the order of the columns of its kind (see ``columns``); all series are added up in one go.
+Numbers are put in the order of the columns of their kind (see ``columns``); all series are added up in one go.
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from itertools import zip_longest
 from typing import NamedTuple
 
-from authly.monitoring.multiprocess.columns import EXEMPLIFIED, Kind, arrange, parse_key, targets_of
+from authly.monitoring.multiprocess import dense_file
+from authly.monitoring.multiprocess.columns import EXEMPLIFIED, Kind, Source, arrange, parse_key, targets_of, uses_of
 from authly.monitoring.multiprocess.exemplars import Exemplar, Record
 from authly.monitoring.multiprocess.families import Child, Family, Labels
-from authly.monitoring.multiprocess.reader import ABSENT, File, Numbers
-
-# Numbers that a file's picker puts in front of those that were asked for.
-_FRONT = 2
+from authly.monitoring.multiprocess.reader import File
+from authly.monitoring.multiprocess.totals import ABSENT
 
 
 class Aggregate(NamedTuple):
@@ -58,7 +56,7 @@ class Aggregation:
     # A reader's plan
 
     def add_entries(self, file: File, keys: list[bytes]) -> None:
-        """Give each new entry of a file a column, and choose the order in which the file gives its numbers."""
+        """Give each new entry of a file a column."""
         kind = self._kinds.setdefault(_kind_of(file), Kind(*_kind_of(file)))
         columns = kind.files.setdefault(file, [])
         taken = set(columns) - {ABSENT}
@@ -70,7 +68,8 @@ class Aggregation:
             columns.append(column)
             if column != ABSENT:
                 taken.add(column)
-        self._choose(kind, file)
+        if kind.adds_up:
+            kind.totals.place(file, columns, len(kind.keys))
         kind.stamps_changed = True
 
     def update_stamps(self, file: File) -> None:
@@ -83,6 +82,7 @@ class Aggregation:
         kind = self._kinds.get(_kind_of(file))
         if kind is None or kind.files.pop(file, None) is None:
             return
+        kind.totals.remove(file)
         kept = sorted({column for columns in kind.files.values() for column in columns} - {ABSENT})
         if len(kept) == len(kind.keys):
             return
@@ -93,11 +93,8 @@ class Aggregation:
         kind.series = {series: renumbered[old] for series, old in kind.series.items() if old in renumbered}
         for other, columns in kind.files.items():
             columns[:] = [renumbered[old] for old in columns]
-            self._choose(kind, other)
-            if kind.adds_up and other.numbers:
-                # Read before, perhaps at this very scrape, in the old order.
-                padded = other.numbers + (0.0,) * (_FRONT + max(kept, default=0) + 1 - len(other.numbers))
-                other.numbers = (*padded[:_FRONT], *(padded[_FRONT + old] for old in kept))
+            if kind.adds_up:
+                kind.totals.place(other, columns, len(kept))
         self._rebuild(kind)
 
     def _column(self, kind: Kind, file: File, key: bytes, taken: set[int]) -> int:
@@ -130,18 +127,6 @@ class Aggregation:
                 kind.incomplete[parsed.family] = kind.families.pop(parsed.family, None)
         return column
 
-    def _choose(self, kind: Kind, file: File) -> None:
-        columns = kind.files[file]
-        if kind.adds_up:
-            wanted = [ABSENT] * len(kind.keys)
-            for column, position in zip(columns, file.positions, strict=True):
-                if column != ABSENT:
-                    wanted[column] = position
-            file.pick(wanted)
-        else:
-            # Values and timestamps, in the order of the file.
-            file.pick(index for position in file.positions for index in (position, position + 1))
-
     # An exposition's families
 
     def combine(self, files: Iterable[File], now: float = 0.0) -> Aggregate:
@@ -159,8 +144,8 @@ class Aggregation:
             if kind is not None and file in kind.files:
                 present[kind].append(file)
         for kind, members in present.items():
-            # By identity: a file's numbers are another tuple when they have changed.
-            signature = tuple(file.numbers for file in members)
+            # By identity: a file's numbers are another object when they have changed.
+            signature = tuple(file.data for file in members)
             missing = self._complete(kind)
             if (
                 not missing
@@ -172,6 +157,8 @@ class Aggregation:
                 continue
             kind.stamps_changed = kind.stamps_changed or members != kind.present
             kind.present, kind.signature = members, signature
+            if missing:
+                kind.totals.forget_values()
             self._update(kind, members, now)
         if self._ttl:
             self._expire(now)
@@ -187,7 +174,7 @@ class Aggregation:
         """Build the families that new columns made incomplete; tell whether there were any."""
         if not kind.incomplete:
             return False
-        kind.targets = None
+        kind.uses = kind.targets = None
         columns: dict[str, list[int]] = {name: [] for name in kind.incomplete}
         for column, key in enumerate(kind.keys):
             if key.family in columns:
@@ -209,7 +196,7 @@ class Aggregation:
         for name in kind.incomplete.keys() - left:
             del kind.incomplete[name]
         kind.families.clear()
-        kind.targets = None
+        kind.uses = kind.targets = None
         kind.signature = None
         kind.stamps_changed = True
         self._order_changed = True
@@ -243,47 +230,39 @@ class Aggregation:
         if kind.stamps_changed:
             self._update_lives(kind, files)
             kind.stamps_changed = False
-        if kind.adds_up:
-            # Summed anew, never adjusted by differences: those would add up their errors from scrape to scrape.
-            rows = [file.numbers for file in files if file.numbers]
-            # Files that have not been read since a column was added are shorter.
-            alike = len({len(row) for row in rows}) == 1
-            each: Iterable[Numbers] = zip(*rows, strict=True) if alike else zip_longest(*rows, fillvalue=0.0)
-            totals: list[float] = list(map(sum, each))[_FRONT:]
-            totals += [0.0] * (len(kind.keys) - len(totals))
-        elif kind.mode == "all":
+        if kind.mode == "all":
             self._update_all(kind, files, now)
             return
+        changed: Iterable[int] | None = None
+        if kind.adds_up:
+            changed = kind.totals.update(files, len(kind.keys))
+            totals = kind.totals.values
         else:
-            totals = _combine_gauges(kind, files)
-        for family, sources in kind.families.values():
-            changed = False
-            for child, _, _, take, finish in sources:
-                raw = take(totals)
-                values = finish(raw)
-                if values != child.values:
-                    child.values = values
-                    child.changed = now
-                    child.texts.clear()
-                    changed = True
-                nothing = raw[0] is _NOTHING
-                if nothing != child.removed and kind.mode == "mostrecent":
-                    child.removed = nothing
-                    changed = True
-            if changed:
-                family.texts.clear()
+            totals = _chosen(kind, files)
+        for family, (child, _, _, take, finish) in _uses(kind, changed):
+            raw = take(totals)
+            if raw == child.raw:
+                continue
+            child.raw = raw
+            child.values = finish(raw)
+            child.changed = now
+            child.texts.clear()
+            family.texts.clear()
+            if kind.mode == "mostrecent":
+                child.removed = raw[0] is _NOTHING
 
     def _update_all(self, kind: Kind, files: list[File], now: float) -> None:
         """Give each file's gauges to children of its own, told apart by the label ``pid``."""
         found: dict[str, dict[Labels, float]] = {name: {} for name in kind.families}
         for file in files:
+            numbers = file.numbers()
             for number, column in enumerate(kind.files[file]):
                 if column == ABSENT or file.stamps[number] < 0:
                     continue
                 key = kind.keys[column]
                 # In place of a label of that name, should the gauge have one of its own: no sample has a name twice.
                 labels = tuple(sorted({**dict(key.labels), "pid": file.name.writer}.items()))
-                found[key.family][labels] = file.numbers[_FRONT + 2 * number]
+                found[key.family][labels] = numbers[dense_file.FRONT + number]
         for name, (family, _) in kind.families.items():
             family.texts.clear()
             known = {child.labels: child for child in family.children}
@@ -313,6 +292,7 @@ class Aggregation:
                 first = min(created[column] for column in columns)
                 child.created = first if math.isfinite(first) and kind.type != "gauge" else 0.0
                 child.removed = not any(alive[column] for column in columns)
+                child.templates.clear()
                 child.texts.clear()
             family.texts.clear()
 
@@ -353,6 +333,16 @@ class Aggregation:
                     family.texts.clear()
 
 
+def _uses(kind: Kind, columns: Iterable[int] | None) -> Iterable[tuple[Family, Source]]:
+    """Return what becomes of some columns, or of all of them; each child once."""
+    if columns is None:
+        return ((family, source) for family, sources in kind.families.values() for source in sources)
+    if kind.uses is None:
+        kind.uses = uses_of(kind)
+    uses = kind.uses
+    return {id(uses[column].source): uses[column] for column in columns}.values()
+
+
 def _latest(kind: Kind, records: Mapping[int, Iterable[Record]]) -> dict[int, Exemplar]:
     """Return the most recent exemplar of each column that has one."""
     latest: dict[int, Exemplar] = {}
@@ -389,19 +379,16 @@ def _is_shown(family: Family) -> bool:
     return any(not child.hidden for child in family.children)
 
 
-def _combine_gauges(kind: Kind, files: list[File]) -> list[float]:
+def _chosen(kind: Kind, files: list[File]) -> list[float]:
     """Return the value of each column by the kind's mode; :data:`_NOTHING` where the mode leaves none."""
     found: list[float] = [_NOTHING] * len(kind.keys)
     unset: list[float] = [_NOTHING] * len(kind.keys)
     latest = [0.0] * len(kind.keys)
     for file in files:
-        numbers = file.numbers
+        numbers = iter(file.numbers()[dense_file.FRONT :])
         ours = file.name.slot is not None
-        for number, column in enumerate(kind.files[file]):
-            if column == ABSENT or not numbers:
-                continue
-            value, stamp = numbers[_FRONT + 2 * number], numbers[_FRONT + 2 * number + 1]
-            if stamp < 0:
+        for column, value, stamp in zip(kind.files[file], numbers, numbers, strict=True):
+            if column == ABSENT or stamp < 0:
                 continue
             before = found[column]
             if kind.mode == "mostrecent":

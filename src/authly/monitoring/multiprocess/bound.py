@@ -1,7 +1,7 @@
-"""Writes bound to one child of a metric, for code that makes one for each request.
+"""Writes bound to children of metrics, for code that makes them for each request.
 
-They do what the child's own ``inc`` and ``observe`` do, without asking again at each call what does not change: whether
-the child may be written to, and in which bucket to begin to look. This is the one place that reaches behind
+They do what the children's own ``inc`` and ``observe`` do, without asking again at each call what does not change:
+whether the child may be written to, and in which bucket to begin to look. This is the one place that reaches behind
 prometheus-client's metrics, to their values.
 """
 
@@ -9,6 +9,8 @@ from bisect import bisect_left
 from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from authly.monitoring.multiprocess.values import StoredValue
 
 Write = Callable[[float], None]
 
@@ -19,14 +21,41 @@ def increment(child: Counter | Gauge) -> Write:
     return write
 
 
-def observation(child: Histogram) -> Write:
-    """Return what observes an amount in a histogram."""
-    bounds = child._upper_bounds
-    add: Write = child._sum.inc
-    buckets: list[Write] = [bucket.inc for bucket in child._buckets]
+def completion(in_progress: Gauge, durations: Histogram) -> Write:
+    """Return what takes 1 from a gauge and observes an amount in a histogram, as one write.
 
-    def observe(amount: float) -> None:
-        add(amount)
-        buckets[bisect_left(bounds, amount)](1.0)
+    Args:
+        in_progress: what is under way.
+        durations: how long it took.
+    """
+    level, total, buckets = in_progress._value, durations._sum, durations._buckets
+    bounds = durations._upper_bounds
 
-    return observe
+    def complete(amount: float) -> None:
+        level.inc(-1.0)
+        total.inc(amount)
+        buckets[bisect_left(bounds, amount)].inc(1.0)
+
+    if not all(type(value) is StoredValue for value in (level, total, *buckets)):
+        return complete
+    lock = level._lock
+
+    # The lock taken once, and no calls: they would cost more than what they do.
+    def complete_at_once(amount: float) -> None:
+        bucket = buckets[bisect_left(bounds, amount)]
+        with lock:
+            try:
+                less = level._cells[level._index] - 1.0
+                more = total._cells[total._index] + amount
+                count = bucket._cells[bucket._index] + 1.0
+            except ValueError:  # this is a forked child, and at least one of them has no place in it yet
+                complete(amount)
+                return
+            level._cells[level._index] = less
+            level._dense[level._dense_index] = less
+            total._cells[total._index] = more
+            total._dense[total._dense_index] = more
+            bucket._cells[bucket._index] = count
+            bucket._dense[bucket._dense_index] = count
+
+    return complete_at_once

@@ -13,8 +13,9 @@ from sys import intern
 from typing import NamedTuple
 
 from authly.monitoring.multiprocess.exemplars import checksum_of_key
-from authly.monitoring.multiprocess.families import Child, Family, Labels
-from authly.monitoring.multiprocess.reader import File, Numbers
+from authly.monitoring.multiprocess.families import Child, Family, Labels, Numbers
+from authly.monitoring.multiprocess.reader import File
+from authly.monitoring.multiprocess.totals import Totals
 
 # What may follow a family's name in the names of its entries. The count of a histogram is not stored: it is what its
 # buckets come to.
@@ -51,15 +52,18 @@ class Kind:
         self.series: dict[tuple[str, str, Labels], int] = {}
         # For each file the column of each of its entries.
         self.files: dict[File, list[int]] = {}
+        # Where values are added up.
+        self.totals = Totals()
         self.families: dict[str, Arrangement] = {}
         # Families that new columns made incomplete, and what they were.
         self.incomplete: dict[str, Arrangement | None] = {}
         # The files that counted at the last time, and what was in them.
         self.present: list[File] = []
-        self.signature: tuple[Numbers, ...] | None = None
+        self.signature: tuple[bytes, ...] | None = None
         # Whether series came, went or came back since.
         self.stamps_changed = False
-        # Where the exemplars of each column are shown; None when that must be found out anew.
+        # What becomes of each column, and where its exemplars are shown; None when that must be found out anew.
+        self.uses: list[Use] | None = None
         self.targets: list[Target | None] | None = None
 
     @property
@@ -83,6 +87,13 @@ class Source(NamedTuple):
     samples: tuple[int, ...]
     take: Callable[[list[float]], Numbers]
     finish: Callable[[Numbers], Numbers]
+
+
+class Use(NamedTuple):
+    """What becomes of a column."""
+
+    family: Family
+    source: Source
 
 
 class Target(NamedTuple):
@@ -196,6 +207,15 @@ def parse_key(key: bytes, type_: str) -> Key | None:
         return Key(intern(family), intern(sample), pairs, le, intern(help_), checksum_of_key(key))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
+
+
+def uses_of(kind: Kind) -> list[Use]:
+    """Return for each column what becomes of it."""
+    uses: dict[int, Use] = {}
+    for family, sources in kind.families.values():
+        for source in sources:
+            uses.update(dict.fromkeys(source.columns, Use(family, source)))
+    return [uses[column] for column in range(len(kind.keys))]
 
 
 def targets_of(kind: Kind) -> list[Target | None]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from authly.monitoring.multiprocess import exemplars, file_format, lease, ofd_lock
+from authly.monitoring.multiprocess import dense_file, exemplars, file_format, lease, ofd_lock
 
 INSTANCE_LOCK = "instance.lock"
 _SPACE_WANTED = 1 << 20  # bytes: a few hundred series in each of a few workers
@@ -192,10 +192,11 @@ def _write_holder(fd: int, holder: str) -> None:
 
 
 def clear(directory: Path) -> list[str]:
-    """Delete the metric and exemplar files of a dead instance, and nothing else.
+    """Delete the metric, dense and exemplar files of a dead instance, and nothing else.
 
-    A file is one of them if it is a regular file, bears the name of a metric file of a slot or a process id, or of an
-    exemplar file, begins with such a file's header, and nobody holds its slot. The caller holds the instance lock.
+    A file is one of them if it is a regular file, bears the name of a metric file of a slot or a process id, of a dense
+    file or of an exemplar file, begins with such a file's header, and nobody holds its slot. The caller holds the
+    instance lock.
 
     Returns:
         The names of the deleted files.
@@ -208,6 +209,9 @@ def clear(directory: Path) -> list[str]:
         if parsed is not None:
             slot = parsed.slot
             is_ours = slot is not None or parsed.writer.isdecimal()
+        elif (slot := dense_file.parse_name(name)) is not None:
+            is_ours = True
+            looks_right = dense_file.looks_like_dense_file
         else:
             slot = exemplars.parse_name(name)
             is_ours = slot is not None

@@ -85,18 +85,34 @@ def _head(family: Family, *, openmetrics: bool) -> str:
 
 
 def _child(family: Family, child: Child, style: str) -> str:
-    if not child.heads:
-        child.heads = tuple(f"{metric_name(name)}{_labels(labels)} " for name, labels in child.names)
-    lines = [f"{head}{number(value)}\n" for head, value in zip(child.heads, child.values, strict=True)]
-    if style == "openmetrics":
-        for index, (labels, value, timestamp) in child.exemplars.items():
-            lines[index] = f"{lines[index][:-1]} # {_labels(labels)} {number(value)} {number(timestamp)}\n"
-        if child.below_zero:
-            # OpenMetrics: a sum that may fall is no sum.
-            lines = [line for line, (name, _) in zip(lines, child.names, strict=True) if not name.endswith("_sum")]
+    template = child.templates.get(style)
+    if template is None:
+        template = child.templates[style] = _template(family, child, style)
+    # Finite numbers, of which their sum tells, need no look at each of them.
+    written = repr if math.isfinite(sum(child.values)) else number
+    text = template % tuple(map(written, child.values))
+    return _with_exemplars(child, text) if style == "openmetrics" and child.exemplars else text
+
+
+def _template(family: Family, child: Child, style: str) -> str:
+    """Return all of a child but its numbers."""
+    lines = [f"{metric_name(name)}{_labels(labels)}".replace("%", "%%") + " %s\n" for name, labels in child.names]
+    if style == "openmetrics" and child.below_zero:
+        # OpenMetrics: a sum that may fall is no sum. Its number goes where it takes no room.
+        names = [name for name, _ in child.names]
+        lines = ["%.0s" if name.endswith("_sum") else line for line, name in zip(lines, names, strict=True)]
     if style == "openmetrics" and child.created and family.type in _SUFFIXES:
-        lines.append(f"{metric_name(family.name)}_created{_labels(child.labels)} {number(child.created)}\n")
+        created = f"{metric_name(family.name)}_created{_labels(child.labels)} {number(child.created)}\n"
+        lines.append(created.replace("%", "%%"))
     return "".join(lines)
+
+
+def _with_exemplars(child: Child, text: str) -> str:
+    # Not splitlines(): a label's value may hold what else ends a line for it.
+    lines = text.split("\n")
+    for index, (labels, value, timestamp) in child.exemplars.items():
+        lines[index] += f" # {_labels(labels)} {number(value)} {number(timestamp)}"
+    return "\n".join(lines)
 
 
 def number(value: float) -> str:

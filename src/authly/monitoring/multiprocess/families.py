@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from authly.monitoring.multiprocess.exemplars import Exemplar
-from authly.monitoring.multiprocess.reader import Numbers
 
 Labels = tuple[tuple[str, str], ...]
+Numbers = tuple[float, ...]
 
 
 class Sample(NamedTuple):
@@ -40,11 +40,12 @@ class Child:
         "created",
         "exemplars",
         "expired",
-        "heads",
         "labels",
         "names",
         "partial",
+        "raw",
         "removed",
+        "templates",
         "texts",
         "values",
     )
@@ -53,6 +54,8 @@ class Child:
         self.labels = labels
         self.names = tuple(names)
         self.values: Numbers = ()
+        # The totals that they were made from.
+        self.raw: Numbers = ()
         # Seconds since the epoch; 0 where it is not known.
         self.created = 0.0
         # When a value was last seen to change, on the clock of the collector.
@@ -65,8 +68,9 @@ class Child:
         self.expired = False
         # By the index of their sample.
         self.exemplars: dict[int, Exemplar] = {}
-        # What an exposition made of the names, and of all of it by format; the latter is emptied when a value changes.
-        self.heads: tuple[str, ...] = ()
+        # What an exposition made of all but the values, and of all of it, by format. The former is emptied when there
+        # is another time of creation, the latter when a value changes.
+        self.templates: dict[str, str] = {}
         self.texts: dict[str, str] = {}
 
     @property
@@ -107,6 +111,11 @@ class Family:
         child.names = tuple((sample.name, sample.labels) for sample in listed)
         child.values = tuple(sample.value for sample in listed)
         return cls(name, type_, help_, [child])
+
+    @property
+    def size(self) -> int:
+        """How many samples are shown."""
+        return sum(len(child.names) for child in self.children if not child.hidden)
 
     @property
     def samples(self) -> list[Sample]:

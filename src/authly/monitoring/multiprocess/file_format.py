@@ -3,7 +3,7 @@
 A file holds::
 
     int32   used        bytes in use, this header included; 0 in a file that nobody has written yet
-    uint16  changes     how often a number was written, modulo 65536         (padding to prometheus-client)
+    uint16  unused      0
     uint16  removals    how often a series was removed, modulo 65536         (padding to prometheus-client)
     entries, each starting at a multiple of 8:
         int32   length  of the key in bytes
@@ -30,8 +30,7 @@ HEADER_SIZE = 8
 # The header and the length of the first key.
 HEAD_SIZE = 12
 INT32 = struct.Struct("i")
-# The indices of the two counts among the 16-bit cells of a file.
-CHANGES = 2
+# The index of the count of removals among the 16-bit cells of a file.
 REMOVALS = 3
 REMOVED = -1.0
 _MAX_SIZE = 1 << 30

@@ -3,28 +3,25 @@
 Owns which files count (live gauges only while their writer lives), what has changed since the last time, and what
 happens to a file that cannot be read: it is left out, counted by reason, and costs nothing else.
 
-A key is parsed once, when its entry first appears; after that a file is one copy of its bytes and one gathering of its
-numbers. A file in which nothing was written since costs a read of its header.
+A key is parsed once, when its entry first appears; after that a file is the few bytes of its header, and the numbers of
+the dense file beside it. Where there is none, because another library wrote the file, all of it is copied and the
+numbers are gathered from it.
 """
 
 import contextlib
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from authly.monitoring.multiprocess import file_format, lease
+from authly.monitoring.multiprocess import dense_file, file_format, lease
+from authly.monitoring.multiprocess.dense_file import FRONT
 from authly.monitoring.multiprocess.file_format import CorruptFileError, FileName
 
 SKIP_REASONS = ("corrupt", "not_a_file", "unreadable")
 _FIRST_BUFFER = 1 << 16
-# The last cell of the buffer is always 0: the number of a series that a file does not have.
-ABSENT = -1
-
-Numbers = tuple[float, ...]
+_NO_HEADER = bytes(dense_file.HEADER_SIZE)
 
 
 class File:
@@ -36,42 +33,54 @@ class File:
         inode: what tells it from another file of the same name.
     """
 
-    __slots__ = ("fd", "inode", "name", "numbers", "parsed", "picker", "positions", "quiet", "seen", "size", "stamps")
+    __slots__ = (
+        "data",
+        "dense_fd",
+        "dense_inode",
+        "fd",
+        "inode",
+        "name",
+        "parsed",
+        "positions",
+        "removals",
+        "size",
+        "stamps",
+        "width",
+    )
 
     def __init__(self, name: FileName, fd: int, inode: int) -> None:
         self.name = name
         self.fd = fd
         self.inode = inode
+        # The dense file: open for reading, or -1; and the inode of the one that was looked at last.
+        self.dense_fd = -1
+        self.dense_inode = 0
         # In bytes.
         self.size = 0
         # The index of each entry's value among the cells of the file, in the order of the file, and its timestamp when
         # entries were last added or removed.
         self.positions = array("I")
         self.stamps = array("d")
-        # What was picked from the cells at the last change; another tuple at each change.
-        self.numbers: Numbers = ()
-        self.picker: Callable[[memoryview[float]], Numbers] | None = None
-        # Up to where the entries are known.
+        # The numbers as a dense file has them, behind a header; another object whenever one of them has changed.
+        self.data = b""
+        # How many numbers each entry has there.
+        self.width = dense_file.width(name)
+        # Up to where the entries are known, and how many removals the header counted then.
         self.parsed = file_format.HEADER_SIZE
-        # The header at the last reading, and whether it was the same then as at the reading before.
-        self.seen = b""
-        self.quiet = False
+        self.removals = 0
 
-    def pick(self, indices: Iterable[int]) -> None:
-        """Choose which cells :attr:`numbers` holds behind two that mean nothing, and in which order.
-
-        Args:
-            indices: of cells, or :data:`ABSENT` for a 0.
-        """
-        # With two indices or more a getter returns a tuple, and never a single number.
-        self.picker = itemgetter(ABSENT, ABSENT, *indices)
+    def numbers(self) -> list[float]:
+        """Return the numbers, in the order of the file, behind :data:`~.dense_file.FRONT` zeros."""
+        numbers = array("d", self.data).tolist()
+        numbers[:FRONT] = [0.0] * FRONT
+        return numbers
 
 
 class Plan(Protocol):
-    """Who decides, for each file, which numbers are wanted."""
+    """Who must know what the files hold."""
 
     def add_entries(self, file: File, keys: list[bytes]) -> None:
-        """Take note of new entries of a file, the last of its positions; call :meth:`File.pick`."""
+        """Take note of new entries of a file, the last of its positions."""
 
     def update_stamps(self, file: File) -> None:
         """Take note that series of a file were removed, or came back."""
@@ -108,9 +117,9 @@ class Reader:
         self._directory = directory
         self._plan = plan
         self._files: dict[str, File] = {}
-        self._buffer = bytearray()
-        self._cells: memoryview[float] = memoryview(b"").cast("d")
-        self._allocate(_FIRST_BUFFER)
+        self._buffer = bytearray(_FIRST_BUFFER)
+        # The bytes that were last copied.
+        self._copied = 0
 
     def read(self) -> Reading:
         """Read what has changed.
@@ -119,16 +128,21 @@ class Reader:
             OSError: the directory itself cannot be read.
         """
         found: dict[str, int] = {}
+        dense: dict[str, int] = {}
         with os.scandir(self._directory) as entries:
             for entry in entries:
-                if entry.name.endswith(".db"):
-                    found[entry.name] = entry.inode()
+                name = entry.name
+                if name.endswith(".db"):
+                    found[name] = entry.inode()
+                elif name.endswith(".dense"):
+                    dense[name] = entry.inode()
         for path in [path for path, file in self._files.items() if found.get(path) != file.inode]:
             self._forget(path)
 
         files: list[File] = []
         skipped = dict.fromkeys(SKIP_REASONS, 0)
         held: dict[int, bool] = {}
+        self._copied = 0
         for path in sorted(found):
             try:
                 file = self._files.get(path) or self._open(path)
@@ -136,6 +150,8 @@ class Reader:
                     continue
                 if file.name.is_live and file.name.slot is not None and not self._is_held(file.name.slot, held):
                     continue
+                if file.name.slot is not None:
+                    self._find_dense(file, path, dense)
                 self._refresh(file)
                 files.append(file)
             except FileNotFoundError:
@@ -143,6 +159,8 @@ class Reader:
             except _SkippedError as reason:
                 skipped[str(reason)] += 1
                 self._forget(path)
+        if self._copied <= _FIRST_BUFFER < len(self._buffer):
+            self._buffer = bytearray(_FIRST_BUFFER)
         return Reading(files, skipped)
 
     def close(self) -> None:
@@ -153,13 +171,13 @@ class Reader:
     def __del__(self) -> None:
         # Descriptors are mere numbers: nobody else closes those of a reader that was dropped.
         for file in self._files.values():
-            os.close(file.fd)
+            _close(file)
 
     def _forget(self, path: str) -> None:
         file = self._files.pop(path, None)
         if file is not None:
             self._plan.remove_file(file)
-            os.close(file.fd)
+            _close(file)
 
     def _is_held(self, slot: int, held: dict[int, bool]) -> bool:
         if slot not in held:
@@ -187,49 +205,61 @@ class Reader:
         file = self._files[path] = File(name, fd, status.st_ino)
         return file
 
+    def _find_dense(self, file: File, path: str, dense: dict[str, int]) -> None:
+        """Open the dense file beside a metric file, if it is another one than the last time."""
+        name = dense_file.file_name(path)
+        inode = dense.get(name, 0)
+        if inode == file.dense_inode:
+            return
+        if file.dense_fd >= 0:
+            os.close(file.dense_fd)
+            file.dense_fd = -1
+        file.dense_inode = inode
+        with contextlib.suppress(OSError):
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            file.dense_fd = os.open(self._directory / name, flags)
+
     def _refresh(self, file: File) -> None:
         try:
             header = os.pread(file.fd, file_format.HEADER_SIZE, 0)
-            if file.quiet and header == file.seen:
-                return
-            # Only Authly's own files count their changes. And not on every processor does a number become visible
-            # before the count of changes does: a file is left alone only after one more reading that found no change.
-            quiet = header == file.seen and file.name.slot is not None
             file.size = os.fstat(file.fd).st_size
             used = file_format.used_bytes(header, file.size)
             if used < file.parsed:
                 if file.positions:
                     raise CorruptFileError("shorter than it was")
                 return
-            self._copy(file, used)
+            cells: memoryview[float] | None = None
+            removals = file_format.removals(header)
             if used > file.parsed:
-                self._parse(file, used)
-            elif file.seen and file_format.removals(header) != file_format.removals(file.seen):
-                file.stamps = array("d", [self._cells[at + 1] for at in file.positions])
+                cells = self._copy(file, used)
+                self._parse(file, used, cells)
+            elif removals != file.removals and file.positions:
+                cells = self._copy(file, used)
+                file.stamps = _stamps(file, cells)
                 self._plan.update_stamps(file)
-            file.seen, file.quiet = header, quiet
+            file.removals = removals
+            data = _dense(file) or _gathered(file, cells or self._copy(file, used))
         except CorruptFileError as error:
             raise _SkippedError("corrupt") from error
         except OSError as error:
             raise _SkippedError("unreadable") from error
-        if file.picker is not None:
-            numbers = file.picker(self._cells)
-            if numbers != file.numbers:
-                file.numbers = numbers
+        if data != file.data:
+            file.data = data
 
-    def _copy(self, file: File, used: int) -> None:
-        """Copy what is in use to the buffer.
+    def _copy(self, file: File, used: int) -> "memoryview[float]":
+        """Copy what is in use, and return it as cells that the next copy overwrites.
 
-        Read rather than mapped: a mapped file that is cut short under the reader is a SIGBUS. The buffer stays in the
-        processor's cache, and so a copy costs no more than mapping the file for the moment would.
+        Read rather than mapped: a mapped file that is cut short under the reader is a SIGBUS.
         """
-        if used + 8 > len(self._buffer):
-            self._allocate(used + 8)
-        with memoryview(self._buffer)[:used] as target:
-            if os.preadv(file.fd, [target], 0) < used:
-                raise CorruptFileError("cut short while it was read")
+        if used > len(self._buffer):
+            self._buffer = bytearray(used)
+        self._copied = max(self._copied, used)
+        target = memoryview(self._buffer)[:used]
+        if os.preadv(file.fd, [target], 0) < used:
+            raise CorruptFileError("cut short while it was read")
+        return target.cast("d")
 
-    def _parse(self, file: File, used: int) -> None:
+    def _parse(self, file: File, used: int, cells: "memoryview[float]") -> None:
         """Parse the entries that were appended since the last time."""
         keys = []
         positions = array("I")
@@ -238,14 +268,39 @@ class Reader:
             positions.append(position // 8)
         file.positions.extend(positions)
         file.parsed = used
-        file.stamps = array("d", [self._cells[at + 1] for at in file.positions])
+        file.stamps = _stamps(file, cells)
         self._plan.add_entries(file, keys)
 
-    def _allocate(self, size: int) -> None:
-        size = max(2 * len(self._buffer), size + -size % 8)
-        self._cells.release()
-        self._buffer = bytearray(size)
-        self._cells = memoryview(self._buffer).cast("d")
+
+def _dense(file: File) -> bytes | None:
+    """Return the numbers as the dense file has them; None if it has not all of them, or is another file's."""
+    if file.dense_fd < 0:
+        return None
+    size = dense_file.HEADER_SIZE + 8 * file.width * len(file.positions)
+    try:
+        data = os.pread(file.dense_fd, size, 0)
+    except OSError:
+        return None
+    return data if len(data) == size and data.startswith(dense_file.header(file.inode)) else None
+
+
+def _gathered(file: File, cells: "memoryview[float]") -> bytes:
+    """Return the numbers that a dense file would have, from the cells of the metric file."""
+    if file.width == 1:
+        numbers = array("d", map(cells.__getitem__, file.positions))
+    else:
+        numbers = array("d", (cells[at + more] for at in file.positions for more in range(file.width)))
+    return _NO_HEADER + numbers.tobytes()
+
+
+def _stamps(file: File, cells: "memoryview[float]") -> "array[float]":
+    return array("d", [cells[at + 1] for at in file.positions])
+
+
+def _close(file: File) -> None:
+    os.close(file.fd)
+    if file.dense_fd >= 0:
+        os.close(file.dense_fd)
 
 
 def _why_not(path: Path) -> str:

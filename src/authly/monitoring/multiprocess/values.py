@@ -4,8 +4,8 @@
 (``prometheus_client.values.ValueClass``), so that every metric constructed afterwards goes through it, those of
 third-party libraries too.
 
-A value is one aligned 8-byte cell of a mapped file; writing it is one store, and another that counts the change for
-readers. What can go wrong, a full disk first of all, goes wrong when a series first appears: its value then lives in
+A value is one aligned 8-byte cell of a mapped file, and one of the dense file beside it; writing it is one store to
+each. What can go wrong, a full disk first of all, goes wrong when a series first appears: its value then lives in
 memory, the loss is counted, and the request goes on.
 """
 
@@ -27,13 +27,12 @@ import prometheus_client.values
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.samples import Exemplar
 
-from authly.monitoring.multiprocess import exemplars, file_format, retention
+from authly.monitoring.multiprocess import dense_file, exemplars, file_format, retention
 from authly.monitoring.multiprocess.exemplars import ExemplarFile
 from authly.monitoring.multiprocess.lease import Lease
 from authly.monitoring.multiprocess.value_file import ValueFile, compact
 
 _RETRY_SECONDS: Final = 1.0
-_CHANGES: Final = file_format.CHANGES
 DROPPED_SERIES: Final = "authly_metrics_dropped_series"
 _DROPPED_HELP: Final = "Series kept out of the exposition because their values could not be stored."
 DROP_REASONS: Final = (
@@ -69,15 +68,9 @@ class Cells(Protocol):
     def __setitem__(self, index: int, value: float, /) -> None: ...
 
 
-class Counts(Protocol):
-    """The 16-bit cells of a mapped file, or memory standing in for them."""
-
-    def __getitem__(self, index: int, /) -> int: ...
-
-    def __setitem__(self, index: int, value: int, /) -> None: ...
-
-
-Place = tuple[Cells, Counts, int]
+Place = tuple[Cells, int, Cells, int]
+# Of memory that stands in for a cell: the index of what takes the place of the dense file.
+_WRITTEN: Final = 2
 
 
 class _Stand:
@@ -89,7 +82,8 @@ class _Stand:
         self._owner = owner
         self._store = store
         self._generation = store.generation
-        self.numbers = [0.0, 0.0]
+        # Value and timestamp; behind them what would be in the dense file, to which each write comes last.
+        self.numbers = [0.0, 0.0, 0.0, 0.0]
 
     def __getitem__(self, index: int) -> float:
         if self._generation != self._store.generation:
@@ -100,7 +94,8 @@ class _Stand:
         if self._generation != self._store.generation:
             raise ValueError("these numbers are of the parent process")
         self.numbers[index] = value
-        self._owner.settle()
+        if index == _WRITTEN:
+            self._owner.settle()
 
 
 class Store:
@@ -187,7 +182,7 @@ class Store:
             # Each raise of one exception makes its traceback longer.
             raise failure.with_traceback(None)
         try:
-            place = self._file(prefix).cell(key)
+            place: Place = self._file(prefix).place(key)
         except (OSError, file_format.CorruptFileError) as error:
             self._failures[prefix] = error.with_traceback(None), self._monotonic() + _RETRY_SECONDS
             raise
@@ -201,7 +196,8 @@ class Store:
     def shelter(self, value: "StoredValue") -> Place:
         """Return memory to stand in for the cell of a value."""
         self._homeless.add(value)
-        return _Stand(value, self), [0] * 4, 0
+        stand = _Stand(value, self)
+        return stand, 0, stand, _WRITTEN
 
     def house(self, value: "StoredValue") -> None:
         """Note that a value has found its cell."""
@@ -230,15 +226,17 @@ class Store:
             if prefix in self._files:
                 return self._files[prefix]
             path = self.directory / file_format.file_name(prefix, slot)
-            clock = None if prefix.startswith("gauge") else self._clock
+            _, _, mode = prefix.partition("_")
+            clock = None if mode else self._clock
+            width = dense_file.width_of_mode(mode)
             try:
                 with contextlib.suppress(OSError):
                     compact(path, self._expired.get(prefix, frozenset()))
-                file = ValueFile(path, clock, self._allow)
+                file = ValueFile(path, clock, self._allow, width)
             except file_format.CorruptFileError:
                 # What it holds cannot be read by anybody. Kept for whoever wants to know why, out of the way.
                 path.replace(path.with_suffix(".corrupt"))
-                file = self._files[prefix] = ValueFile(path, clock, self._allow)
+                file = self._files[prefix] = ValueFile(path, clock, self._allow, width)
                 self.drop("corrupt_file")
             self._files[prefix] = file
         return file
@@ -262,7 +260,9 @@ class Store:
         for mode in file_format.GAUGE_MODES:
             # What cannot be deleted will be found unfit when it is opened.
             with contextlib.suppress(OSError):
-                (self.directory / file_format.file_name(f"gauge_live{mode}", slot)).unlink()
+                path = self.directory / file_format.file_name(f"gauge_live{mode}", slot)
+                path.unlink()
+                path.with_name(dense_file.file_name(path.name)).unlink()
 
     def _prepare_drop_counters(self) -> None:
         # Now, while there may be room: on a full disk there is none left to say so.
@@ -304,7 +304,8 @@ class StoredValue:
         "__weakref__",
         "_cells",
         "_counted_as_dropped",
-        "_counts",
+        "_dense",
+        "_dense_index",
         "_index",
         "_key",
         "_lock",
@@ -313,6 +314,8 @@ class StoredValue:
     )
 
     _multiprocess = True
+    # Whether the dense file has the timestamp too.
+    _is_timed = False
 
     def __init__(
         self,
@@ -332,8 +335,8 @@ class StoredValue:
         self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text).encode()
         self._counted_as_dropped = False
         self._cells: Cells
-        self._counts: Counts
-        self._index = 0
+        self._dense: Cells
+        self._index = self._dense_index = 0
         with self._lock:
             store.refer(self._prefix, self._key)
             self._place()
@@ -348,9 +351,9 @@ class StoredValue:
     def _place(self) -> None:
         """Find the cell of this value, or let memory stand in for it."""
         try:
-            self._cells, self._counts, self._index = self._store.place(self._prefix, self._key)
+            self._cells, self._index, self._dense, self._dense_index = self._store.place(self._prefix, self._key)
         except (OSError, file_format.CorruptFileError) as error:
-            self._cells, self._counts, self._index = self._store.shelter(self)
+            self._cells, self._index, self._dense, self._dense_index = self._store.shelter(self)
             if not self._counted_as_dropped:
                 self._counted_as_dropped = True
                 self._store.drop(_reason(error))
@@ -359,33 +362,40 @@ class StoredValue:
         """Move what was kept in memory to a cell, if there is room for it by now."""
         if not isinstance(self._cells, _Stand):
             return
-        value, timestamp = self._cells.numbers
+        value, timestamp, *_ = self._cells.numbers
         try:
-            cells, counts, index = self._store.place(self._prefix, self._key)
+            place = self._store.place(self._prefix, self._key)
         except (OSError, file_format.CorruptFileError):
             return
         if not isinstance(self._cells, _Stand):
             return  # the store, finding that there is room, has settled this value among all others
-        self._cells, self._counts, self._index = cells, counts, index
+        self._cells, self._index, self._dense, self._dense_index = place
         self._store.house(self)
         # A gauge's last value replaces what an earlier holder of the slot left; a counter adds to it.
         if self._prefix.startswith("gauge"):
-            cells[index] = value
-            cells[index + 1] = timestamp
+            self._write(value, timestamp)
         else:
-            cells[index] += value
-        counts[_CHANGES] = (counts[_CHANGES] + 1) & 0xFFFF
+            self._write(self._cells[self._index] + value, None)
+
+    def _write(self, value: float, timestamp: float | None) -> None:
+        # The metric file first: it is the truth, and the dense file is made from it.
+        self._cells[self._index] = value
+        if timestamp:
+            self._cells[self._index + 1] = timestamp
+            if self._is_timed:
+                self._dense[self._dense_index + 1] = timestamp
+        self._dense[self._dense_index] = value
 
     def inc(self, amount: float) -> None:
         """Add to the value."""
         with self._lock:
             try:
-                self._cells[self._index] += amount
+                value = self._cells[self._index] + amount
             except ValueError:  # the cells were of a file that is closed: this is a forked child
                 self._place()
-                self._cells[self._index] += amount
-            counts = self._counts
-            counts[_CHANGES] = (counts[_CHANGES] + 1) & 0xFFFF
+                value = self._cells[self._index] + amount
+            self._cells[self._index] = value
+            self._dense[self._dense_index] = value
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Replace the value.
@@ -396,14 +406,10 @@ class StoredValue:
         """
         with self._lock:
             try:
-                self._cells[self._index] = value
+                self._write(value, timestamp)
             except ValueError:
                 self._place()
-                self._cells[self._index] = value
-            if timestamp:
-                self._cells[self._index + 1] = timestamp
-            counts = self._counts
-            counts[_CHANGES] = (counts[_CHANGES] + 1) & 0xFFFF
+                self._write(value, timestamp)
 
     def get(self) -> float:
         """Return the value as this process's slot has it."""
@@ -436,6 +442,7 @@ class ExtremeValue(StoredValue):
     """The number of a gauge of which the least or the greatest counts: it takes part once it has been set."""
 
     __slots__ = ()
+    _is_timed = True
 
     def inc(self, amount: float) -> None:
         """Add to the value."""
@@ -446,12 +453,22 @@ class ExtremeValue(StoredValue):
         super().set(value, timestamp or 1.0)
 
 
+class RecentValue(StoredValue):
+    """The number of a gauge of which the most recent counts."""
+
+    __slots__ = ()
+    _is_timed = True
+
+
+_CLASSES: Final = {"max": ExtremeValue, "min": ExtremeValue, "mostrecent": RecentValue}
+
+
 def value_class(store: Store) -> Callable[..., StoredValue]:
     """Return what prometheus-client is to call for each new value."""
 
     def value(*arguments: Any, **keywords: Any) -> StoredValue:
         mode = str(keywords.get("multiprocess_mode", "")).removeprefix("live")
-        return (ExtremeValue if mode in {"max", "min"} else StoredValue)(store, *arguments, **keywords)
+        return _CLASSES.get(mode, StoredValue)(store, *arguments, **keywords)
 
     value._multiprocess = True  # type: ignore[attr-defined]  # as on prometheus-client's own classes
     return value

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from authly.monitoring.exporter.application import Application, Configuration
-from authly.monitoring.exporter.collectors.custom import DURATION, SUCCESS, CustomCollectors, families_of
+from authly.monitoring.exporter.collectors.custom import CustomCollector, families_of
+from authly.monitoring.exporter.collectors.runner import DURATION, PARTIAL, SUCCESS, Runner
+from authly.monitoring.exporter.collectors.runner import families_of as families_of_statuses
 from authly.monitoring.multiprocess.exposition import render
 from authly.settings import SettingsError, load_settings
 
@@ -69,10 +72,19 @@ def shown(metrics: Iterable[Metric]) -> Samples:
     }
 
 
-def collected(collectors: CustomCollectors) -> Samples:
+def running(*names: str, report: Callable[[str], None]) -> Runner:
+    """Return what runs collectors."""
+    return Runner([CustomCollector(name) for name in names], time.monotonic, report)
+
+
+def collected(runner: Runner) -> Samples:
     """Return the samples of collectors, but for how long they took."""
-    text = render(collectors.collect(), openmetrics=False).decode()
-    return {name: value for name, value in shown(parse_text(text)).items() if not name.startswith(DURATION)}
+    round_ = runner.begin()
+    round_.wait(time.monotonic() + 20)
+    found = round_.finish()
+    families = [*families_of_statuses(found.statuses), *chain(*found.families.values())]
+    text = render(families, openmetrics=False).decode()
+    return {name: value for name, value in shown(parse_text(text)).items() if not name.startswith((DURATION, PARTIAL))}
 
 
 @pytest.mark.parametrize("attribute", ["Made", "factory", "made"])
@@ -80,10 +92,7 @@ def test_a_class_a_function_or_an_object_is_a_collector(make_module: MakeModule,
     """All three are loaded, and tell how they did under the name that was configured."""
     name = f"{make_module(GOOD)}:{attribute}"
     lines: list[str] = []
-    ticks = iter([10.0, 12.5])
-    families = CustomCollectors([name, name], lambda: next(ticks), lines.append).collect()
-    samples = shown(parse_text(render(families, openmetrics=False).decode()))
-    assert samples == {"answer": 42, f"{SUCCESS} collector={name}": 1, f"{DURATION} collector={name}": 2.5}
+    assert collected(running(name, report=lines.append)) == {"answer": 42, f"{SUCCESS} collector={name}": 1}
     assert lines == []
 
 
@@ -104,7 +113,7 @@ def test_one_that_cannot_be_loaded_costs_one_line(
     """It is reported once, in one line that names it; the others are loaded, and it counts as failed."""
     bad, good = f"{make_module(text)}:{attribute}", f"{make_module(GOOD)}:made"
     lines: list[str] = []
-    collectors = CustomCollectors([bad, good], time.monotonic, lines.append)
+    collectors = running(bad, good, report=lines.append)
     expected = {"answer": 42.0, f"{SUCCESS} collector={bad}": 0.0, f"{SUCCESS} collector={good}": 1.0}
     assert collected(collectors) == expected
     assert collected(collectors) == expected
@@ -136,7 +145,7 @@ def test_one_that_raises_costs_itself_alone(make_module: MakeModule, failure: st
     )
     good = make_module(GOOD.replace("answer", "other"))
     lines: list[str] = []
-    collectors = CustomCollectors([f"{module}:Bad", f"{good}:Made"], time.monotonic, lines.append)
+    collectors = running(f"{module}:Bad", f"{good}:Made", report=lines.append)
     for _ in range(2):
         assert collected(collectors) == {
             "other": 42,
@@ -148,11 +157,6 @@ def test_one_that_raises_costs_itself_alone(make_module: MakeModule, failure: st
     failed, works = lines
     assert failed.startswith(f"The collector {module}:Bad failed")
     assert works == f"The collector {module}:Bad works again."
-
-
-def test_without_collectors_there_is_nothing() -> None:
-    """Where none is configured, their metrics are not there either."""
-    assert CustomCollectors([], time.monotonic, pytest.fail).collect() == []
 
 
 # Metrics of every type
@@ -257,6 +261,7 @@ def test_the_exporters_own_metrics_win(make_module: MakeModule, tmp_path: Path) 
     application.load_collectors()
     samples = shown(parse_openmetrics(application.exposition(openmetrics=True).decode()))
     assert samples["authly_exporter_directory_up"] == 1
+    assert samples[f"{SUCCESS} collector=own"] == 1
     assert samples[f"{SUCCESS} collector={module}:factory"] == 1
 
 
@@ -304,6 +309,6 @@ def test_what_is_no_import_path_is_refused(monkeypatch: pytest.MonkeyPatch, valu
 def test_the_families_of_a_real_process_can_be_collected() -> None:
     """A registry of prometheus-client, with the collectors that it has by default, is a collector."""
     name = "prometheus_client:REGISTRY"
-    samples = collected(CustomCollectors([name], time.monotonic, pytest.fail))
+    samples = collected(running(name, report=pytest.fail))
     assert samples[f"{SUCCESS} collector={name}"] == 1
     assert samples["process_open_fds"] > 0

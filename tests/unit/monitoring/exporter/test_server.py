@@ -780,3 +780,138 @@ def test_no_bytes_stop_the_server(sturdy: Running, data: bytes, reset: bool) -> 
                 sock.shutdown(socket.SHUT_WR)
             read_all(sock)
     assert status_of(sturdy.scrape()) == 200
+
+
+# Responses that take their time
+
+
+class Slow:
+    """A response that is there when it is let, or when its time has come."""
+
+    def __init__(self, deadline: float = PATIENCE) -> None:
+        self.deadline = time.monotonic() + deadline
+        self.ready = False
+        self.wakes: list[Callable[[], None]] = []
+
+    def notify(self, wake: Callable[[], None]) -> None:
+        """Remember whom to wake."""
+        self.wakes.append(wake)
+
+    def response(self) -> Response:
+        """Tell whether it was let."""
+        if self.deadline < 0:
+            raise ValueError("a bug in an answer")
+        return Response(200, "text/plain", b"ready" if self.ready else b"partial")
+
+    def let(self) -> None:
+        """Be ready."""
+        self.ready = True
+        for wake in self.wakes:
+            wake()
+
+
+def hold(running: Running, *responses: Slow) -> None:
+    """Let the server answer /slow with these, one after the other, and anything else as ever."""
+    left = list(responses)
+    fast = running.application
+    running.server._respond = lambda request: left.pop(0) if request.path == "/slow" else fast(request)
+
+
+SLOW = GET.replace(b"/metrics", b"/slow")
+
+
+def test_others_are_answered_while_a_response_takes_its_time(start: Start) -> None:
+    """One client waits; a second one, and even a second request of the first, cost the server nothing."""
+    running = start()
+    slow = Slow()
+    hold(running, slow)
+    with running.connect() as waiting:
+        waiting.sendall(SLOW + GET)
+        wait_until(lambda: bool(slow.wakes))
+        for _ in range(3):
+            assert running.scrape().startswith(b"HTTP/1.1 200")
+        slow.let()
+        assert read_response(waiting)[2] == b"ready"
+        assert read_response(waiting)[2] == b"you asked for /metrics"
+        # The connection is as good as any.
+        waiting.sendall(GET)
+        assert read_response(waiting)[0] == 200
+
+
+def test_at_its_deadline_a_response_is_given_as_it_is(start: Start) -> None:
+    """Nobody has to wake the server for that."""
+    running = start()
+    hold(running, Slow(deadline=0.05))
+    with running.connect() as sock:
+        sock.sendall(SLOW)
+        assert read_response(sock)[2] == b"partial"
+
+
+def test_a_waiting_server_does_not_spin(start: Start) -> None:
+    """Data that cannot be taken yet, and a client that is gone, do not keep the thread busy."""
+    running = start()
+    slow, other = Slow(), Slow()
+    hold(running, slow, other)
+    turns = []
+    turn = running.server._turn
+
+    def counted() -> bool:
+        turns.append(1)
+        return turn()
+
+    running.server._turn = counted  # type: ignore[method-assign]
+    with running.connect() as waiting:
+        waiting.sendall(SLOW + GET * 10)
+        with running.connect() as gone:
+            gone.sendall(SLOW)
+            wait_until(lambda: bool(other.wakes))
+        before = len(turns)
+        time.sleep(0.2)
+        assert len(turns) - before < 10
+        # Their connection is closed at the answer that nobody takes.
+        other.let()
+        wait_until(lambda: running.open_connections() == 1)
+        slow.let()
+        assert read_response(waiting)[2] == b"ready"
+
+
+def test_an_answer_that_fails_late_is_an_error(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    """The client is told, and the server goes on."""
+    running = start()
+    slow = Slow()
+    slow.deadline = -1.0
+    hold(running, slow)
+    with running.connect() as sock:
+        sock.sendall(SLOW)
+        assert read_response(sock)[0] == 500
+    assert "a bug in an answer" in capfd.readouterr().err
+
+
+def test_a_server_that_stops_gives_what_there_is(start: Start) -> None:
+    """It does not wait longer for an answer than its grace allows."""
+    running = start()
+    slow = Slow()
+    hold(running, slow)
+    with running.connect() as sock:
+        sock.sendall(SLOW)
+        wait_until(lambda: bool(slow.wakes))
+        running.server.stop(grace=1.0)
+        assert read_response(sock)[2] == b"partial"
+        assert sock.recv(1) == b""
+
+
+def test_waiting_clients_make_room_for_others(start: Start) -> None:
+    """Those whose answer takes its time are given up rather than that nobody else gets in."""
+    running = start(max_connections=4)
+    held = [Slow() for _ in range(4)]
+    hold(running, *held)
+    socks = [running.connect() for _ in held]
+    for sock, slow in zip(socks, held, strict=True):
+        sock.sendall(SLOW)
+        wait_until(lambda: bool(slow.wakes))  # noqa: B023
+    assert running.scrape().startswith(b"HTTP/1.1 200")
+    assert socks[0].recv(1) == b""
+    held[1].let()
+    assert read_response(socks[1])[2] == b"ready"
+    for sock in socks:
+        sock.close()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from authly.monitoring.multiprocess import reader
+from authly.monitoring.multiprocess import dense_file, reader
 from authly.monitoring.multiprocess.aggregation import Aggregate, Aggregation
 from authly.monitoring.multiprocess.file_format import FileName
 from tests.requirements import require
@@ -163,15 +163,14 @@ class Snapshot(NamedTuple):
 
 
 class Recorder:
-    """A reader's plan that asks for everything: values and timestamps, in the order of the file."""
+    """A reader's plan that notes the keys of each file."""
 
     def __init__(self) -> None:
         self.keys: dict[reader.File, list[bytes]] = {}
 
     def add_entries(self, file: reader.File, keys: list[bytes]) -> None:
-        """Ask for all numbers."""
+        """Note the keys."""
         self.keys.setdefault(file, []).extend(keys)
-        file.pick(index for position in file.positions for index in (position, position + 1))
 
     def update_stamps(self, file: reader.File) -> None:
         """Note nothing."""
@@ -189,9 +188,8 @@ def read(directory: Path) -> Snapshot:
         found = used.read()
         files = []
         for file in found.files:
-            numbers = file.numbers[2:]
-            keys = plan.keys.get(file, [])
-            entries = [(text, numbers[2 * at], numbers[2 * at + 1]) for at, text in enumerate(keys)]
+            values = file.numbers()[dense_file.FRONT :: file.width]
+            entries = list(zip(plan.keys.get(file, []), values, file.stamps, strict=True))
             files.append(File(file.name, entries, file.size))
         return Snapshot(files, found.skipped)
     finally:
@@ -204,15 +202,12 @@ def aggregate(files: Iterable[File]) -> Aggregate:
     made = []
     for given in files:
         file = reader.File(given.name, -1, 0)
-        cells = array("d")
-        for _, value, timestamp in given.entries:
-            file.positions.append(len(cells))
+        numbers = array("d", [0.0] * dense_file.FRONT)
+        for at, (_, value, timestamp) in enumerate(given.entries):
+            file.positions.append(2 * at)
             file.stamps.append(timestamp)
-            cells.extend((value, timestamp))
-        cells.append(0.0)
+            numbers.extend((value, timestamp)[: file.width])
+        file.data = numbers.tobytes()
         aggregation.add_entries(file, [text for text, _, _ in given.entries])
-        made.append((file, cells))
-    for file, cells in made:
-        if file.picker is not None:
-            file.numbers = file.picker(memoryview(cells))
-    return aggregation.combine([file for file, _ in made])
+        made.append(file)
+    return aggregation.combine(made)

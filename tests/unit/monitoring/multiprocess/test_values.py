@@ -140,7 +140,7 @@ def test_a_new_holder_of_a_slot_counts_on(tmp_path: Path) -> None:
             assert process.run("answer = [store.slot, counter._value.get()]") == [0, expected]
             process.kill()
         assert ours(tmp_path) == stock(tmp_path) == {("c_total", ()): expected}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_s0.db", "s0.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_s0.db", "counter_s0.dense", "s0.lock"]
 
 
 def test_two_processes_at_once_are_added_up(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_child_that_writes_nothing_leases_nothing(tmp_path: Path) -> None:
             os.listdir(tmp_path),
             None,
         ]
-        assert sorted(os.listdir(tmp_path)) == ["counter_s0.db", "s0.lock"]
+        assert sorted(os.listdir(tmp_path)) == ["counter_s0.db", "counter_s0.dense", "s0.lock"]
 
 
 def test_a_grandchild_of_a_process_that_was_killed_keeps_its_own_slot(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
-"""The collectors that an operator named: loaded from elsewhere, asked at each scrape, never trusted to work."""
+"""The collectors that an operator named: loaded from elsewhere, and what they return made families."""
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Protocol, cast
 
-from authly.monitoring.multiprocess.families import Child, Family, Labels, Sample
-
-DURATION = "authly_exporter_collector_duration_seconds"
-SUCCESS = "authly_exporter_collector_success"
+from authly.monitoring.exporter.collectors.runner import MAX_SAMPLES, CollectorError, words
+from authly.monitoring.multiprocess.families import Child, Family, Labels
 
 # The suffixes by which the samples of a family are named, and the label that tells those of one set of labels apart.
 # Whatever is of another type, or named otherwise, is a gauge: both formats have that.
@@ -17,8 +17,6 @@ _SUFFIXES = {
     "summary": ("", "_count", "_sum", "_created"),
 }
 _INNER_LABELS = {"histogram": "le", "summary": "quantile"}
-# A collector that wants to end the process costs no more than one that fails.
-_FAILURES = (Exception, SystemExit)
 
 
 class CollectedSample(Protocol):
@@ -56,68 +54,40 @@ class Collector(Protocol):
         """Return the metrics as they are now."""
 
 
-class CustomCollectors:
-    """Asks custom collectors, each at its own risk.
+class CustomCollector:
+    """A collector that an operator named.
 
     Args:
-        names: ``package.module:name`` of each: a class or function that makes a collector, or one itself.
-        monotonic: the clock, in seconds.
-        report: takes a line about something an operator should know.
+        name: ``package.module:name`` of a class or function that makes a collector, or of one itself.
     """
 
-    def __init__(self, names: Sequence[str], monotonic: Callable[[], float], report: Callable[[str], None]) -> None:
-        self._names = tuple(dict.fromkeys(names))
-        self._clock = monotonic
-        self._report = report
-        self._collectors: dict[str, Collector] | None = None
-        self._failing: set[str] = set()
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._loading = threading.Lock()
+        self._collector: Collector | None = None
+        self._problem = ""
 
-    def load(self) -> dict[str, Collector]:
-        """Import the collectors, at the first call; say which of them cannot be."""
-        if self._collectors is None:
-            self._collectors = {}
-            for name in self._names:
+    def load(self) -> None:
+        """Import it; a second call waits for the first one, and changes nothing."""
+        with self._loading:
+            if self._collector is None and not self._problem:
                 try:
-                    self._collectors[name] = _load(name)
-                except _FAILURES as error:
-                    self._report(
-                        f"The collector {name} cannot be loaded, and is left out until the next start: {_words(error)}."
-                    )
-        return self._collectors
+                    self._collector = _load(self.name)
+                # One that wants to end the process costs no more than one that fails.
+                except (Exception, SystemExit) as error:  # noqa: BLE001
+                    self._problem = f"cannot be loaded, and is left out until the next start: {words(error)}"
 
-    def collect(self) -> list[Family]:
-        """Return the families of all collectors that work, and how each of them did."""
-        if not self._names:
-            return []
-        collectors = self.load()
-        families: list[Family] = []
-        durations, successes = [], []
-        for name in self._names:
-            labels = (("collector", name),)
-            started = self._clock()
-            found = self._ask(name, collectors[name]) if name in collectors else None
-            durations.append(Sample(DURATION, labels, self._clock() - started))
-            successes.append(Sample(SUCCESS, labels, 0.0 if found is None else 1.0))
-            families += found or ()
-        return [
-            Family.of(DURATION, "gauge", "How long a custom collector took at this scrape.", durations),
-            Family.of(SUCCESS, "gauge", "Whether a custom collector worked at this scrape.", successes),
-            *families,
-        ]
+    def collect(self) -> Iterator[Family]:
+        """Return its metrics as they are now.
 
-    def _ask(self, name: str, collector: Collector) -> list[Family] | None:
-        """Return the families of a collector; None, and a line when it begins to fail, if it failed."""
-        try:
-            found = [family for metric in collector.collect() for family in families_of(metric)]
-        except _FAILURES as error:
-            if name not in self._failing:
-                self._failing.add(name)
-                self._report(f"The collector {name} failed, and its metrics are missing: {_words(error)}.")
-            return None
-        if name in self._failing:
-            self._failing.remove(name)
-            self._report(f"The collector {name} works again.")
-        return found
+        Raises:
+            CollectorError: it cannot be loaded.
+        """
+        self.load()
+        if self._collector is None:
+            raise CollectorError(self._problem)
+        for metric in self._collector.collect():
+            yield from families_of(metric)
 
 
 def families_of(metric: CollectedMetric) -> list[Family]:
@@ -127,7 +97,8 @@ def families_of(metric: CollectedMetric) -> list[Family]:
         family = family.removesuffix("_total")
     own = {family + suffix for suffix in _SUFFIXES.get(metric.type, ())}
     children: dict[str, dict[Labels, dict[tuple[str, Labels], float]]] = {}
-    for sample in metric.samples:
+    # One more than there may be: whoever counts them sees that there are too many.
+    for sample in islice(metric.samples, MAX_SAMPLES + 1):
         name = str(sample.name)
         if name == family and own and name not in own:
             if metric.type != "counter":
@@ -166,8 +137,3 @@ def _load(name: str) -> Collector:
     if not callable(getattr(found, "collect", None)):
         raise TypeError("it has no method collect()")
     return cast("Collector", found)
-
-
-def _words(error: BaseException) -> str:
-    """Return an exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(".")

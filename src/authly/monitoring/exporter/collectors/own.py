@@ -9,7 +9,7 @@ from authly.monitoring.multiprocess.collector import Collection
 from authly.monitoring.multiprocess.families import Family, Sample
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
 
-OUTCOMES = ("success", "directory_error", "rate_limited")
+OUTCOMES = ("success", "partial", "directory_error", "rate_limited")
 PHASES = ("read", "aggregate", "render")
 _EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, float("inf"))
 _FILE_TYPES = ("counter", "gauge", "histogram", "summary")
@@ -122,7 +122,7 @@ def _found(collection: Collection, directory: Path | None) -> list[Family]:
         _gauge(
             "authly_exporter_series",
             "Samples collected from the metric files.",
-            [((), float(sum(len(family.samples) for family in collection.families)))],
+            [((), float(sum(family.size for family in collection.families)))],
         ),
         _gauge(
             "authly_exporter_skipped_entries",

@@ -1,0 +1,271 @@
+"""Read what the processes of an instance use: master, workers, exporter.
+
+One file of proc(5) has most of what changes from scrape to scrape, and is read here; for the rest there is psutil.
+Imported in the exporter's process alone, for psutil costs memory.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import psutil
+
+_SWITCHES = re.compile(rb"^(?:non)?voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
+# Set in the flags of a process that was forked and has not executed anything since (include/linux/sched.h).
+_PF_FORKNOEXEC = 0x40
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_GONE = (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError)
+
+
+class Cpu(NamedTuple):
+    """Processor time in seconds."""
+
+    user: float = 0.0
+    system: float = 0.0
+
+    def plus(self, other: "Cpu") -> "Cpu":
+        """Return the sum."""
+        return Cpu(self.user + other.user, self.system + other.system)
+
+    def minus(self, other: "Cpu") -> "Cpu":
+        """Return the difference."""
+        return Cpu(self.user - other.user, self.system - other.system)
+
+    def at_least(self, other: "Cpu") -> "Cpu":
+        """Return the greater of each."""
+        return Cpu(max(self.user, other.user), max(self.system, other.system))
+
+    def rounded(self) -> "Cpu":
+        """Return it without what calculating has added."""
+        return Cpu(round(self.user, 6), round(self.system, 6))
+
+
+class Identity(NamedTuple):
+    """A process, as no other ever was: numbers are used again, but not with the same moment of creation.
+
+    Args:
+        pid: its number.
+        created: in ticks since the machine started.
+    """
+
+    pid: int
+    created: int
+
+
+class Stat(NamedTuple):
+    """What ``/proc/PID/stat`` tells.
+
+    Args:
+        identity: of the process.
+        is_zombie: whether it only waits to be reaped.
+        parent: its number.
+        is_copy: whether it was forked and has not executed anything since.
+        cpu: its own processor time.
+        ended_children: that of those children that it has waited for, and of theirs.
+        vms: address space in bytes.
+        rss: resident memory in bytes.
+    """
+
+    identity: Identity
+    is_zombie: bool
+    parent: int
+    is_copy: bool
+    cpu: Cpu
+    ended_children: Cpu
+    vms: int
+    rss: int
+
+
+class Usage(NamedTuple):
+    """What one process uses at this moment; a sum where several threads do.
+
+    Args:
+        cpu: its own.
+        ended_children: processor time of those children that it has waited for.
+        rss: resident memory in bytes.
+        vms: address space in bytes.
+        threads: how many.
+        descriptors: how many it has open; None where that is not permitted.
+        descriptor_limit: how many it may have; None likewise.
+        switches: voluntary and involuntary ones of each thread, by its number.
+    """
+
+    cpu: Cpu
+    ended_children: Cpu
+    rss: int
+    vms: int
+    threads: int
+    descriptors: int | None
+    descriptor_limit: int | None
+    switches: dict[int, tuple[int, int]]
+
+    @property
+    def is_living(self) -> bool:
+        """Whether it does more than wait to be reaped."""
+        return self.threads > 0
+
+
+class Detail(NamedTuple):
+    """Memory that is costly to ask for, in bytes."""
+
+    pss: int
+    uss: int
+
+
+class Tree(NamedTuple):
+    """The processes of an instance at one moment.
+
+    Args:
+        master: None where there is none.
+        exporter: this process.
+        workers: forked by the master.
+        others: children of the master that execute something else.
+        is_consistent: whether the master has waited for none of them meanwhile.
+    """
+
+    master: tuple[Identity, Usage] | None
+    exporter: tuple[Identity, Usage]
+    workers: dict[Identity, Usage]
+    others: dict[Identity, Cpu]
+    is_consistent: bool
+
+
+class Processes:
+    """Looks at the processes of an instance.
+
+    Args:
+        master: the process id of the master; 0 where there is none.
+    """
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        # What psutil knows of each.
+        self._known: dict[Identity, psutil.Process] = {}
+        # The kernel's list of children can lack one while another ends; those that were there are looked for.
+        self._children: set[int] = set()
+
+    def look(self) -> Tree:
+        """Look at all of them.
+
+        Raises:
+            ProcessLookupError: the master is gone.
+        """
+        own = stat(os.getpid())
+        exporter = own.identity, self._usage(own)
+        workers: dict[Identity, Usage] = {}
+        others: dict[Identity, Cpu] = {}
+        master: tuple[Identity, Usage] | None = None
+        is_consistent = True
+        if self._master:
+            before = stat(self._master)
+            for pid in sorted(_children(self._master) | self._children):
+                with contextlib.suppress(*_GONE):
+                    child = stat(pid)
+                    if child.parent != self._master or child.identity == own.identity:
+                        continue
+                    # Gunicorn's workers are copies of the master. The exporter and a master that takes over (SIGUSR2)
+                    # are children too, but execute a program of their own.
+                    if child.is_copy:
+                        workers[child.identity] = self._usage(child)
+                    else:
+                        others[child.identity] = child.cpu.plus(child.ended_children)
+            after = stat(self._master)
+            master = after.identity, self._usage(after)
+            is_consistent = before.ended_children == after.ended_children
+        self._children = {identity.pid for identity in (*workers, *others)}
+        alive = {own.identity, *workers, *([master[0]] if master else ())}
+        self._known = {identity: process for identity, process in self._known.items() if identity in alive}
+        return Tree(master, exporter, workers, others, is_consistent)
+
+    def detail(self, identity: Identity) -> Detail | None:
+        """Look at the memory of a process page by page; None if that is not permitted."""
+        try:
+            memory = self._process(identity).memory_full_info()
+        except (psutil.AccessDenied, PermissionError):
+            return None
+        except _GONE:
+            return Detail(0, 0)
+        return Detail(memory.pss, memory.uss)
+
+    def started(self, identity: Identity) -> float:
+        """Return when a process was created, in seconds since the epoch."""
+        return float(self._process(identity).create_time())
+
+    def _process(self, identity: Identity) -> psutil.Process:
+        """Return what psutil has of a process that was there a moment ago; it asks for nothing itself."""
+        known = self._known.get(identity)
+        if known is None:
+            known = self._known[identity] = psutil.Process(identity.pid)
+        return known
+
+    def _usage(self, found: Stat) -> Usage:
+        if not found.is_zombie:
+            with contextlib.suppress(*_GONE):
+                process = self._process(found.identity)
+                switches = dict(_switches(process.pid))
+                return Usage(
+                    found.cpu,
+                    found.ended_children,
+                    found.rss,
+                    found.vms,
+                    len(switches),
+                    _permitted(process.num_fds),
+                    _permitted(lambda: process.rlimit(psutil.RLIMIT_NOFILE)[0]),
+                    switches,
+                )
+        # It has ended, this moment or before: there are its times, and nothing else.
+        return Usage(found.cpu, found.ended_children, 0, 0, 0, None, None, {})
+
+
+def stat(pid: int) -> Stat:
+    """Read ``/proc/PID/stat``.
+
+    Raises:
+        ProcessLookupError: the process is gone.
+        FileNotFoundError: likewise.
+    """
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - lighter
+        text = file.read()
+    # The name is in parentheses and may hold anything, a closing one too. proc(5) counts it as the second field.
+    fields = [b"", b"", b"", *text.rpartition(b")")[2].split()]
+    return Stat(
+        Identity(pid, int(fields[22])),
+        fields[3] == b"Z",
+        int(fields[4]),
+        bool(int(fields[9]) & _PF_FORKNOEXEC),
+        Cpu(int(fields[14]) / _TICKS, int(fields[15]) / _TICKS),
+        Cpu(int(fields[16]) / _TICKS, int(fields[17]) / _TICKS),
+        int(fields[23]),
+        int(fields[24]) * _PAGE,
+    )
+
+
+def _children(pid: int) -> set[int]:
+    try:
+        # Gunicorn forks in its main thread.
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:  # noqa: PTH123
+            return {int(child) for child in file.read().split()}
+    except FileNotFoundError:
+        # A kernel without that list: psutil asks every process of the machine for its parent.
+        return {child.pid for child in psutil.Process(pid).children()}
+
+
+def _switches(pid: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    # The kernel counts them for each thread; those of the process would be those of its first one.
+    with contextlib.suppress(*_GONE):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            path = f"/proc/{pid}/task/{thread}/status"
+            with contextlib.suppress(*_GONE), open(path, "rb", buffering=0) as file:  # noqa: PTH123
+                found = _SWITCHES.findall(file.read())
+                if len(found) == 2:
+                    yield int(thread), (int(found[0]), int(found[1]))
+
+
+def _permitted(read: Callable[[], int]) -> int | None:
+    try:
+        return read()
+    except (psutil.AccessDenied, PermissionError):
+        return None
