@@ -56,6 +56,7 @@ bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON a
 
 screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium)
 	@$(BIN)/python -m tests.status_screenshots
+	@$(BIN)/python -m tests.screenshots
 
 lock: ## resolve the dependencies again into requirements.lock (hashes, no addresses)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }

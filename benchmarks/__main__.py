@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import exporter, latency, middleware, report, scrape, write
+from benchmarks import exporter, latency, login, middleware, report, scrape, write
 from benchmarks.agent import REPOSITORY
 from benchmarks.timing import Row
 
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "middleware": middleware.run,
     "latency": latency.run,
     "exporter": exporter.run,
+    "login": login.run,
 }
 
 

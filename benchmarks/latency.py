@@ -82,7 +82,7 @@ def _load(progress: Progress, load: str, kind: str, interval: float, rounds: int
 @contextmanager
 def gunicorn(directory: Path, *, workers: int) -> Iterator[Instance]:
     """Run an instance that keeps its metrics in a directory."""
-    address, metrics_address = (f"127.0.0.1:{port}" for port in _free_ports(2))
+    address, metrics_address = (f"127.0.0.1:{port}" for port in free_ports(2))
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", "benchmarks/gunicorn_conf.py"],
         cwd=REPOSITORY,
@@ -123,7 +123,8 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", address: str, met
             return
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return so many ports that nobody listened on a moment ago."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]
     for probe in probes:
@@ -131,27 +132,28 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _request(connection: http.client.HTTPConnection) -> None:
-    connection.request("GET", "/items/1")
+def _request(connection: http.client.HTTPConnection, path: str = "/items/1") -> None:
+    connection.request("GET", path)
     response = connection.getresponse()
     response.read()
     if response.status != 200:
         raise AgentError(f"the application answered {response.status}")
 
 
-def latencies_of(address: str, seconds: float, interval: float) -> list[float]:
+def latencies_of(address: str, seconds: float, interval: float, path: str = "/items/1") -> list[float]:
     """Send requests for some time, one after the other over two connections in turn; return what each took.
 
     Args:
         address: where to.
         seconds: for how long.
         interval: from one request to the next; 0 for no pause.
+        path: of what is asked for.
     """
     latencies = []
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(http.client.HTTPConnection(address, timeout=10))) for _ in range(2)]
         for connection in connections:
-            _request(connection)
+            _request(connection, path)
         start = time.perf_counter()
         for number, connection in enumerate(itertools.cycle(connections)):
             if interval:
@@ -159,7 +161,7 @@ def latencies_of(address: str, seconds: float, interval: float) -> list[float]:
             started = time.perf_counter()
             if started > start + seconds:
                 break
-            _request(connection)
+            _request(connection, path)
             latencies.append(time.perf_counter() - started)
     return latencies
 

@@ -89,6 +89,9 @@ class Instance:
             "AUTHLY_STATE_DIR": str(folder / "state"),
             "AUTHLY_DATABASE_URL": NO_DATABASE,
             "AUTHLY_GRACEFUL_TIMEOUT": "5",
+            # What a password costs to hash is the subject of few tests, and each start on a new database hashes one.
+            "AUTHLY_PASSWORD_HASH_TIME": "1",
+            "AUTHLY_PASSWORD_HASH_MEMORY": "64",
             **environment,
         }
         # What tests of other ways to start, and of other users, change before the start.

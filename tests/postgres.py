@@ -3,11 +3,13 @@
 Use it with ``pytest_plugins = ["tests.postgres"]`` or by importing the fixtures into a ``conftest.py``.
 """
 
+import asyncio
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -16,8 +18,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from authly.core.database import connect, create_pool
 from authly.core.embedded_postgres import EmbeddedPostgres
+from authly.core.migrations import migrate
 from authly.core.postgres_keeper import KEEPER, is_locked
+from authly.core.repository import Database
 from tests.processes import children, process_state, wait_until
 
 
@@ -76,13 +81,57 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(state)
 
 
+@contextmanager
+def new_database(server: str, template: str = "template0", strategy: str = "file_copy") -> Iterator[str]:
+    """Create a database, give its URL, and drop it in the end.
+
+    Args:
+        server: the URL of any database of the server.
+        template: the name of the database to copy.
+        strategy: how; ``wal_log`` is faster where there is little to copy and others write at the same time.
+    """
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY {}").format(
+                sql.Identifier(name), sql.Identifier(template), sql.Identifier(strategy)
+            )
+        )
+        yield with_database(server, name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.fixture
 def database_url(postgres_server: str) -> Iterator[str]:
     """Create an empty database and return its URL."""
-    name = f"test_{uuid4().hex}"
+    with new_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _migrated(postgres_server: str) -> str:
+    """Create a database that has the schema, for others to be copied from, and return its name."""
+    name = f"migrated_{uuid4().hex}"
     with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY file_copy").format(sql.Identifier(name))
-        )
-        yield with_database(postgres_server, name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+
+    async def apply() -> None:
+        async with await connect(with_database(postgres_server, name)) as connection:
+            await migrate(connection)
+
+    asyncio.run(apply())
+    return name
+
+
+@pytest.fixture
+def migrated_url(postgres_server: str, _migrated: str) -> Iterator[str]:
+    """Create a database with the schema and no rows, and return its URL."""
+    with new_database(postgres_server, _migrated, "wal_log") as url:
+        yield url
+
+
+@pytest.fixture
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    """A database with the schema and no rows, as repositories see it. For asynchronous tests (``anyio``)."""
+    async with create_pool(migrated_url, 8) as pool:
+        yield Database(pool)

@@ -8,12 +8,17 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
+from authly.api.auth_router import auth_router
+from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
+from authly.api.pages import Pages
 from authly.cli.__main__ import authly
 from authly.monitoring.exporter.access.denials import Denials
 from authly.monitoring.exporter.access.guard import Guard
@@ -193,6 +198,19 @@ def test_every_finding_is_documented() -> None:
     section = (DOCS / "cli.md").read_text().partition("| finding |")[2].partition("\n## ")[0]
     documented = dict(re.findall(r"^\| `([a-z_]+)` \| ([a-z, ]+) \|", section, re.MULTILINE))
     assert {code: set(severity.split(", ")) for code, severity in documented.items()} == expected
+
+
+def test_every_page_is_documented() -> None:
+    """docs/endpoints.md has each page with each of its methods."""
+    text = (DOCS / "endpoints.md").read_text()
+    nobody: Any = None
+    pages = Pages()
+    routers = [auth_router(Browser(nobody), pages, nobody, nobody, 12, sign_up=True), pages.router()]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    assert len(routes) > 5
+    for route in routes:
+        for method in (route.methods or set()) - {"HEAD"}:
+            assert f"`{method} {route.path}`" in text
 
 
 def test_links_lead_somewhere() -> None:

@@ -8,13 +8,26 @@ import structlog
 from fastapi import FastAPI
 
 from authly import __version__
+from authly.api import oauth_errors, problems
+from authly.api.applications_router import applications_router
+from authly.api.auth_router import auth_router
+from authly.api.authorize_router import authorize_router
+from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
+from authly.api.introspect_router import introspect_router
 from authly.api.logging_middleware import LoggingMiddleware
+from authly.api.metadata_router import metadata_router
 from authly.api.metrics_policy import MetricsPolicy, TokenFile
 from authly.api.metrics_router import Scraper, metrics_router
+from authly.api.pages import Pages
+from authly.api.par_router import par_router
+from authly.api.revoke_router import revoke_router
+from authly.api.token_router import token_router
 from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres
+from authly.core.repository import Database
 from authly.core.resource_manager import ResourceManager
+from authly.identity import Identity, create_first_administrator
 from authly.measuring import exporter_configuration
 from authly.monitoring.metrics import AuthlyMetrics, Metrics, NullMetrics
 from authly.monitoring.middleware import MetricsMiddleware
@@ -22,6 +35,7 @@ from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess import values
 from authly.monitoring.multiprocess.directory import DirectoryUnusableError
 from authly.monitoring.multiprocess.metrics import start_sampling, stop_sampling
+from authly.oauth_server import OAuthServer
 from authly.settings import Settings, load_settings
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -36,6 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         SettingsError: a variable of the environment holds something it does not accept.
         EmbeddedPostgresError: no database is configured, and none can be started.
+        SecretKeyError: no secret key is configured, and none can be made.
     """
     settings = settings or load_settings()
     logging.configure(settings.log_level, settings.log_format)
@@ -43,6 +58,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     embedded_postgres = EmbeddedPostgres(settings.state_path)
     database_url = settings.database_url or embedded_postgres.start()
     resources = ResourceManager(database_url, settings.database_pool_size)
+    database = Database(resources.pool, availability=resources)
+    identity = Identity(settings, database)
+    resources.before_ready(lambda: create_first_administrator(settings, identity.users))
+    server = OAuthServer(settings, database, identity.audit)
     metrics: Metrics = NullMetrics()
 
     @asynccontextmanager
@@ -55,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         stop_sampling()
         await resources.stop()
+        identity.hasher.close()
 
     app = FastAPI(
         title="Authly",
@@ -68,6 +88,32 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # This process is the server's user for as long as it has an application.
     app.state.embedded_postgres = embedded_postgres
     app.include_router(health_router(resources.check))
+    browser = Browser(identity.sessions)
+    pages = Pages(settings.theme.read_bytes() if settings.theme else b"", sign_up=settings.sign_up_enabled)
+    problems.install(app, pages)
+    oauth_errors.install(app)
+    app.include_router(pages.router())
+    browser = Browser(identity.sessions)
+    app.include_router(
+        auth_router(
+            browser,
+            pages,
+            identity.authentication,
+            identity.users,
+            settings.password_min_length,
+            sign_up=settings.sign_up_enabled,
+        )
+    )
+    for router in (
+        authorize_router(server.authorization, server.scopes, identity.users, browser, pages, server.endpoints.issuer),
+        token_router(server.pipeline),
+        revoke_router(server.authenticator, server.revocation),
+        introspect_router(server.authenticator, server.introspection),
+        par_router(server.authenticator, server.pushed_requests),
+        metadata_router(server.endpoints, server.scopes, server.keys),
+        applications_router(server.consents, server.clients, server.scopes, browser, pages),
+    ):
+        app.include_router(router)
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
         metrics = AuthlyMetrics()

@@ -59,6 +59,12 @@ def test_settings_are_frozen() -> None:
         ("AUTHLY_LOG_FORMAT", "xml"),
         ("AUTHLY_WORKER_CLASS", "sync"),
         ("AUTHLY_ENVIRONMENT", "a b"),
+        ("AUTHLY_ADMIN_USERNAME", "a b"),
+        ("AUTHLY_ADMIN_USERNAME", "-a"),
+        ("AUTHLY_PASSWORD_HASH_MEMORY", "7"),
+        ("AUTHLY_PASSWORD_MIN_LENGTH", "4"),
+        ("AUTHLY_SESSION_LIFETIME", "1"),
+        ("AUTHLY_THEME", "/nowhere/theme.css"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -97,6 +103,17 @@ def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, value: str, sh
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert str(caught.value) == f"AUTHLY_DATABASE_URL holds {shown}, but accepts {accepts('database_url')}."
+
+
+def test_the_administrators_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that is refused, nor one that is accepted."""
+    monkeypatch.setenv("AUTHLY_ADMIN_PASSWORD", "hunter2")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    assert str(caught.value).startswith("AUTHLY_ADMIN_PASSWORD holds a password of 7 characters, but accepts")
+    monkeypatch.setenv("AUTHLY_ADMIN_PASSWORD", "hunter2hunter2")
+    assert "hunter2" not in repr(load_settings())
 
 
 @pytest.mark.parametrize(

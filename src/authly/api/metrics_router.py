@@ -1,15 +1,14 @@
 """The exposition on the application port, for deployments that can expose only one."""
 
 import asyncio
-import ipaddress
 import time
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from authly.api.forwarding import Address
 from authly.api.metrics_policy import Denial, MetricsPolicy
+from authly.core.addresses import network_of
 from authly.monitoring.exporter import client
 from authly.monitoring.exporter.application import CLIENT_HEADER, Application, Configuration
 from authly.monitoring.exporter.client import ExporterUnavailable
@@ -73,14 +72,7 @@ def metrics_router(path: str, scraper: Scraper, policy: MetricsPolicy) -> APIRou
             words = f"This request for the metrics is denied: {admitted.reason}.\n"
             return PlainTextResponse(words, admitted.status, challenge)
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-        answer = await scraper.scrape(_client_key(admitted), headers)
+        answer = await scraper.scrape(network_of(str(admitted)), headers)
         return Response(answer.body, answer.status, {"content-type": answer.content_type, **dict(answer.headers)})
 
     return router
-
-
-def _client_key(address: Address) -> str:
-    """Return what stands for a client: its address, of IPv6 the network that one subscriber has to himself."""
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address)

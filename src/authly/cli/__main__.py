@@ -32,9 +32,10 @@ def main() -> None:
     except Exception as error:
         # Not at the top: a command that gets by without settings and database does not wait for their import.
         from authly.core.embedded_postgres import EmbeddedPostgresError
+        from authly.core.secret_key import SecretKeyError
         from authly.settings import SettingsError
 
-        if not isinstance(error, (SettingsError, EmbeddedPostgresError)):
+        if not isinstance(error, (SettingsError, EmbeddedPostgresError, SecretKeyError)):
             raise
         click.echo(f"authly: {error}", err=True)
         sys.exit(1)

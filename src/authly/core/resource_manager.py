@@ -6,7 +6,7 @@ fails to start ends the whole service, so a database that is away is waited for 
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,14 +14,19 @@ from uuid import UUID
 import structlog
 from psycopg_pool import PoolTimeout
 
-from authly.core.database import Pool, connect, create_pool, explain
+from authly.core.database import FULL, Pool, connect, create_pool, explain
 from authly.core.migrations import MigrationError, installation_id, migrate
+from authly.core.repository import DatabaseUnavailableError
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 5.0
 _POOL_TIMEOUT, _ASK_TIMEOUT, _JUDGE_TIMEOUT = 0.4, 0.5, 0.4
 _STOP_TIMEOUT = 1.0
 
 _log = structlog.get_logger()
+
+
+class FirstStepError(RuntimeError):
+    """What has to be done before the first request cannot be done; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,25 @@ class ResourceManager:
         self._judged = asyncio.Event()
         self._questions: set[asyncio.Task[None]] = set()
         self._supervisor: asyncio.Task[None] | None = None
+        self._away = True
+        self._first_steps: list[Callable[[], Awaitable[None]]] = []
+
+    def before_ready(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take a step when the pool is open for the first time, again and again until it succeeds."""
+        self._first_steps.append(step)
 
     async def start(self) -> None:
         """Begin to connect, in the background. The pool opens when the schema is up to date."""
         if self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise(), name="authly-database")
+
+    def is_away(self) -> bool:
+        """Tell whether the database is known not to answer."""
+        return self._away
+
+    def doubt(self) -> None:
+        """Have it found out, soon, whether the database answers."""
+        self._lost.set()
 
     async def check(self) -> Readiness:
         """Ask the database and tell whether it answers. Takes a second at most.
@@ -127,6 +146,8 @@ class ResourceManager:
         else:
             # Replaces connections that broke, now rather than when a request finds them.
             await self.pool.check()
+        self._away = False
+        await self._take_first_steps()
         if not self._readiness.ready:
             _log.info(
                 "database_available",
@@ -135,6 +156,16 @@ class ResourceManager:
             )
         self._readiness = Readiness(ready=True, reason="ready")
         self._judged.set()
+
+    async def _take_first_steps(self) -> None:
+        while self._first_steps:
+            try:
+                await self._first_steps[0]()
+            except DatabaseUnavailableError:
+                raise
+            except Exception as error:
+                raise FirstStepError(str(error)) from error
+            del self._first_steps[0]
 
     async def _ask(self) -> None:
         async with self.pool.connection(_POOL_TIMEOUT) as connection:
@@ -146,10 +177,15 @@ class ResourceManager:
             question.exception()  # asyncio complains about errors that nobody looked at
 
     def _mark_away(self, error: Exception) -> None:
+        if isinstance(error, DatabaseUnavailableError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
         if isinstance(error, MigrationError):
             trouble, detail = "migrations failed", str(error)
+        elif isinstance(error, FirstStepError):
+            trouble, detail = "first start failed", str(error)
         else:
             trouble, detail = "database unreachable", explain(error, self._url)
+        self._away = detail != FULL or self.pool.closed
         # Once, not for each attempt.
         if not self._readiness.reason.startswith(trouble):
             _log.warning("database_unavailable", reason=f"{trouble}: {detail}")
