@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 GUNICORN = Path(sysconfig.get_path("scripts")) / "gunicorn"
 # Nothing listens there (port 9, "discard"): an instance that needs no database does not have one.
 NO_DATABASE = "postgresql://nobody@127.0.0.1:9/none"
+RATE_LIMITS = [f"AUTHLY_RATE_LIMIT_{policy}" for policy in ("LOGIN", "TOKEN", "INTROSPECT", "DEFAULT")]
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -86,6 +87,8 @@ class Instance:
             "AUTHLY_STATE_DIR": str(folder / "state"),
             "AUTHLY_DATABASE_URL": NO_DATABASE,
             "AUTHLY_GRACEFUL_TIMEOUT": "5",
+            # All tests come from one address. Those of the limits switch them on again.
+            **dict.fromkeys(RATE_LIMITS, "off"),
             **environment,
         }
         # What tests of other ways to start, and of other users, change before the start.

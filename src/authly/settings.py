@@ -9,7 +9,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -17,6 +17,9 @@ from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
+_HOST_NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+_RATE = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)")
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
@@ -50,6 +53,67 @@ def _import_paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
         if not _IMPORT_PATH.fullmatch(path):
             raise ValueError(f"{path} is not package.module:name")
     return paths
+
+
+class Rate(NamedTuple):
+    """So many requests in a period of so many seconds."""
+
+    requests: int
+    period: int
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _rate(value: str | Rate | None) -> Rate | None:
+    if not isinstance(value, str):
+        return value
+    match = _RATE.fullmatch(value)
+    if match is not None:
+        rate = Rate(int(match[1]), _PERIODS[match[2]])
+        if rate.requests <= 1000 * rate.period:
+            return rate
+    elif value == "off":
+        return None
+    raise ValueError("not N/second, N/minute, N/hour, N/day or off")
+
+
+def _words(value: str | tuple[Any, ...]) -> tuple[Any, ...]:
+    if not isinstance(value, str):
+        return value
+    return tuple(word.strip().lower() for word in value.split(",") if word.strip())
+
+
+def _networks(value: str | tuple[Any, ...]) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(word) for word in _words(value))
+
+
+def _host_names(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    names = _words(value)
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"{name} is not a host name")
+    return names
+
+
+def _policies(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    names = _words(value)
+    if names == ("none",):
+        return ()
+    if unknown := set(names) - {"login", "token", "introspect", "default"}:
+        raise ValueError(f"{unknown} are not policies")
+    return names
+
+
+def _redis_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("not a URL of Valkey or Redis")
+    if (parts.scheme == "unix" and not parts.path) or (parts.scheme != "unix" and not parts.hostname):
+        raise ValueError("the URL does not say where")
+    if parts.port == 0:  # asked for, it raises where it is no number
+        raise ValueError("not a port")
+    return value
 
 
 def _database_url(value: str) -> str:
@@ -121,6 +185,65 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = _setting(
         8, "a whole number from 1 to 100", "Connections to PostgreSQL at most, for each worker.", ge=1, le=100
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = _setting(
+        None,
+        "a redis://, rediss:// or unix:// URL, or nothing for PostgreSQL",
+        "The Valkey or Redis that counts rate limits and tells workers what changed. Unset: PostgreSQL does both.",
+    )
+    cache_ttl: float = _setting(
+        30.0,
+        "a number of seconds from 0 to 3600",
+        "How long a worker that is not told of a change may go on with what it knows of clients, scopes and keys.",
+        ge=0,
+        le=3600,
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = _setting(
+        (),
+        "networks such as 10.0.0.0/8 or 192.0.2.1, several of them separated by commas",
+        "The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed. None: nobody's are.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)] = _setting(
+        (),
+        "host names without ports, such as login.example.com or *.example.com, separated by commas",
+        "The host names that Authly answers to. None: any.",
+    )
+    max_body_bytes: int = _setting(
+        65_536,
+        "a whole number of bytes from 1024 to 16777216",
+        "How long the body of a request may be.",
+        ge=1024,
+        le=1 << 24,
+    )
+    admin_networks: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = _setting(
+        "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7",
+        "networks such as 10.0.0.0/8 or 192.0.2.1, several of them separated by commas",
+        "Where requests to the administration interface may come from.",
+    )
+    rate_limit_login: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = _setting(
+        "10/minute",
+        "N/second, N/minute, N/hour, N/day (at most 1000 a second) or off",
+        "Attempts to log in that one client address may make.",
+    )
+    rate_limit_token: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = _setting(
+        "1200/minute",
+        "N/second, N/minute, N/hour, N/day (at most 1000 a second) or off",
+        "Requests to the endpoints that clients authenticate at, of one client address.",
+    )
+    rate_limit_introspect: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = _setting(
+        "6000/minute",
+        "N/second, N/minute, N/hour, N/day (at most 1000 a second) or off",
+        "Introspections that one client address may ask for.",
+    )
+    rate_limit_default: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = _setting(
+        "600/minute",
+        "N/second, N/minute, N/hour, N/day (at most 1000 a second) or off",
+        "All other requests of one client address.",
+    )
+    rate_limit_fail_open: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_policies)] = _setting(
+        "token,introspect,default",
+        "login, token, introspect, default, several of them separated by commas, or none",
+        "The limits that each worker keeps by itself while nobody counts for all. Requests under the others get 503.",
     )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = _setting(
         "info", "debug, info, warning, error or critical", "The least important log lines to write."
@@ -249,6 +372,6 @@ def load_settings() -> Settings:
             place = str(problem["loc"][0])
             field = names.get(place, place)
             held = str(problem["input"])
-            shown = without_password(held) if field == "database_url" else repr(held)
+            shown = without_password(held) if field in {"database_url", "redis_url"} else repr(held)
             lines.append(f"{variable_name(field)} holds {shown}, but accepts {accepts(field)}.")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from error

@@ -209,7 +209,8 @@ async def test_a_connection_that_is_lost(database_url: str) -> None:
     await worker.clients.get("a", source.load)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         )
     await eventually(lambda: len(worker.clients) == 0)
     source.value = 2

@@ -139,7 +139,8 @@ async def main(name, address, key):
     await asyncio.sleep(float(sys.stdin.readline()) - time.time())
     allowed = 0
     for _ in range(10):
-        allowed += sum([v.allowed for v in await asyncio.gather(*(store.hit(key, Limit(100, 3600)) for _ in range(10)))])
+        verdicts = await asyncio.gather(*(store.hit(key, Limit(100, 3600)) for _ in range(10)))
+        allowed += sum(verdict.allowed for verdict in verdicts)
     print(allowed, flush=True)
     await close()
 

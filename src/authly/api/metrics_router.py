@@ -1,12 +1,12 @@
 """The exposition on the application port, for deployments that can expose only one."""
 
 import asyncio
-import ipaddress
 import time
 
 import structlog
 from fastapi import APIRouter, Request, Response
 
+from authly.api.client_address import client_key
 from authly.monitoring.exporter import client
 from authly.monitoring.exporter.application import CLIENT_HEADER, Application, Configuration
 from authly.monitoring.exporter.client import ExporterUnavailable
@@ -62,18 +62,7 @@ def metrics_router(path: str, scraper: Scraper) -> APIRouter:
     @router.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)
     async def metrics(request: Request) -> Response:
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-        answer = await scraper.scrape(_client_key(request.client.host if request.client else ""), headers)
+        answer = await scraper.scrape(client_key(request.client.host if request.client else ""), headers)
         return Response(answer.body, answer.status, {"content-type": answer.content_type, **dict(answer.headers)})
 
     return router
-
-
-def _client_key(host: str) -> str:
-    """Return what stands for a client: its address, of IPv6 the network that one subscriber has to himself."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return host

@@ -105,4 +105,4 @@ class RedisChannel:
                 else:
                     on_message(message["data"])
         finally:
-            await subscription.aclose()
+            await subscription.aclose()  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """Connections to Valkey, or Redis, which speaks the same protocol.
 
-Owns how Authly connects and how long it waits. Does not own what is kept there, which is nothing that could not be lost:
-counts of rate limits, and messages that something changed.
+Owns how Authly connects and how long it waits. Does not own what is kept there, which is nothing that could not be
+lost: counts of rate limits, and messages that something changed.
 """
 
 from typing import TYPE_CHECKING
