@@ -3,11 +3,12 @@
 Use it with ``pytest_plugins = ["tests.postgres"]`` or by importing the fixtures into a ``conftest.py``.
 """
 
+import asyncio
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -16,8 +17,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from authly.core.database import connect, create_pool
 from authly.core.embedded_postgres import EmbeddedPostgres
+from authly.core.migrations import migrate
 from authly.core.postgres_keeper import KEEPER, is_locked
+from authly.core.repository import Database
 from tests.processes import children, process_state, wait_until
 
 
@@ -86,3 +90,39 @@ def database_url(postgres_server: str) -> Iterator[str]:
         )
         yield with_database(postgres_server, name)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def _migrated(postgres_server: str) -> str:
+    """Create a database that has the schema, for others to be copied from, and return its name."""
+    name = f"migrated_{uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+
+    async def apply() -> None:
+        async with await connect(with_database(postgres_server, name)) as connection:
+            await migrate(connection)
+
+    asyncio.run(apply())
+    return name
+
+
+@pytest.fixture
+def migrated_url(postgres_server: str, _migrated: str) -> Iterator[str]:
+    """Create a database with the schema and no rows, and return its URL."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                sql.Identifier(name), sql.Identifier(_migrated)
+            )
+        )
+        yield with_database(postgres_server, name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    """A database with the schema and no rows, as repositories see it. For asynchronous tests (``anyio``)."""
+    async with create_pool(migrated_url, 8) as pool:
+        yield Database(pool)

@@ -77,17 +77,6 @@ def is_within(host: str, networks: Iterable[Network]) -> bool:
     return address is not None and any(address in network for network in networks)
 
 
-def client_key(host: str) -> str:
-    """Return what stands for a client when it is counted.
-
-    Its address; of IPv6 the network that one subscriber has to himself.
-    """
-    address = _address(host)
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address or host)
-
-
 def _values(headers: _Headers, name: bytes) -> list[str]:
     """Return the elements of a list that a header, however often it is there, holds."""
     joined = b",".join(value for key, value in headers if key == name)

@@ -6,7 +6,7 @@ import time
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from authly.api.client_address import client_key
+from authly.core.addresses import network_of
 from authly.monitoring.exporter import client
 from authly.monitoring.exporter.application import CLIENT_HEADER, Application, Configuration
 from authly.monitoring.exporter.client import ExporterUnavailable
@@ -62,7 +62,7 @@ def metrics_router(path: str, scraper: Scraper) -> APIRouter:
     @router.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)
     async def metrics(request: Request) -> Response:
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-        answer = await scraper.scrape(client_key(request.client.host if request.client else ""), headers)
+        answer = await scraper.scrape(network_of(request.client.host if request.client else ""), headers)
         return Response(answer.body, answer.status, {"content-type": answer.content_type, **dict(answer.headers)})
 
     return router

@@ -15,8 +15,8 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from authly.api.client_address import client_key
 from authly.api.refusal import refuse
+from authly.core.addresses import network_of
 from authly.core.rate_limits import Limit, MemoryStore, Store, Verdict
 
 _TIMEOUT = 0.5
@@ -183,7 +183,7 @@ class RateLimitMiddleware:
             return
         policy = self._policies.get((scope["method"], scope["path"]), Policy.DEFAULT)
         try:
-            verdict = await self._limiter.hit(policy, client_key((scope.get("client") or ("",))[0]))
+            verdict = await self._limiter.hit(policy, network_of((scope.get("client") or ("",))[0]))
         except RateLimiterUnavailableError:
             await refuse(
                 scope,

@@ -1,0 +1,175 @@
+"""What every repository stands on: named queries, on the pool or inside one transaction.
+
+Owns how a query is run, timed and reported, and what a database that is away is called. Holds no SQL.
+
+A repository is built on :class:`Database`, where each query stands for itself, and :meth:`Repository.within` gives the
+same repository inside a transaction::
+
+    async with database.transaction() as transaction:
+        await users.within(transaction).add(user)
+        await credentials.within(transaction).set(...)
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, Literal, LiteralString, NamedTuple, Protocol, Self, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow, kwargs_row
+
+from authly.core.database import Pool
+
+T = TypeVar("T")
+Parameters = Mapping[str, Any] | Sequence[Any] | None
+Sql = LiteralString | sql.Composed
+Status = Literal["success", "error"]
+
+
+class DatabaseUnavailableError(RuntimeError):
+    """The database does not answer now; the same request may succeed later."""
+
+
+class QueryObserver(Protocol):
+    """Whoever wants to know of each query."""
+
+    def query_ended(self, operation: str, status: Status, seconds: float) -> None:
+        """Note that a query ended, without the time spent waiting for a connection."""
+
+
+class NullObserver:
+    """Wants to know nothing."""
+
+    def query_ended(self, operation: str, status: Status, seconds: float) -> None:
+        """Do nothing."""
+
+
+class Result(NamedTuple):
+    """What a query gave: its rows, and how many rows it returned or changed."""
+
+    rows: list[Any]
+    changed: int
+
+
+class Executor(ABC):
+    """Runs named queries on connections that it owns.
+
+    Args:
+        observer: is told of each query.
+        timer: what to time with, in seconds.
+    """
+
+    def __init__(self, observer: QueryObserver, timer: Callable[[], float]) -> None:
+        self._observer = observer
+        self._timer = timer
+
+    @abstractmethod
+    def _connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
+        """Return a connection for one query."""
+
+    async def run(self, operation: str, query: Sql, parameters: Parameters, make: Callable[..., Any]) -> Result:
+        """Run a query.
+
+        Args:
+            operation: its name in metrics, such as ``users.find``.
+            query: explicit SQL.
+            parameters: its values.
+            make: called for each row, with the columns as keyword arguments.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+            psycopg.Error: it refused the query.
+        """
+        with _unavailable():
+            async with self._connection() as connection, connection.cursor(row_factory=kwargs_row(make)) as cursor:
+                status: Status = "error"
+                began = self._timer()
+                try:
+                    await cursor.execute(query, parameters)
+                    rows = await cursor.fetchall() if cursor.description else []
+                    status = "success"
+                finally:
+                    self._observer.query_ended(operation, status, self._timer() - began)
+                return Result(rows, cursor.rowcount)
+
+
+class Transaction(Executor):
+    """Runs queries that take effect together or not at all. Made by :meth:`Database.transaction`."""
+
+    def __init__(
+        self, connection: AsyncConnection[TupleRow], observer: QueryObserver, timer: Callable[[], float]
+    ) -> None:
+        super().__init__(observer, timer)
+        self._pinned = connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        yield self._pinned
+
+
+class Database(Executor):
+    """Runs queries on the connections of a pool, each by itself.
+
+    Args:
+        pool: the worker's connections.
+        observer: is told of each query.
+        timer: what to time with, in seconds.
+    """
+
+    def __init__(
+        self, pool: Pool, observer: QueryObserver | None = None, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
+        super().__init__(observer or NullObserver(), timer)
+        self._pool = pool
+
+    def _connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
+        return self._pool.connection()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Begin a transaction, committed at the end of the block and undone if the block raises.
+
+        Raises:
+            DatabaseUnavailableError: the database is away, or went away before it confirmed the commit.
+        """
+        with _unavailable():
+            async with self._pool.connection() as connection, connection.transaction():
+                yield Transaction(connection, self._observer, self._timer)
+
+
+class Repository:
+    """Holds the SQL of one aggregate.
+
+    Args:
+        executor: runs it.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def within(self, transaction: Transaction) -> Self:
+        """Return this repository inside a transaction."""
+        return type(self)(transaction)
+
+    async def _all(self, operation: str, make: Callable[..., T], query: Sql, parameters: Parameters = None) -> list[T]:
+        """Return what is made of each row."""
+        return (await self._executor.run(operation, query, parameters, make)).rows
+
+    async def _one(self, operation: str, make: Callable[..., T], query: Sql, parameters: Parameters = None) -> T | None:
+        """Return what is made of the first row, or None if there is none."""
+        rows: list[T] = (await self._executor.run(operation, query, parameters, make)).rows
+        return rows[0] if rows else None
+
+    async def _execute(self, operation: str, query: Sql, parameters: Parameters = None) -> int:
+        """Return how many rows were changed."""
+        return (await self._executor.run(operation, query, parameters, dict)).changed
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DatabaseUnavailableError("The database does not answer; try again in a moment.") from error
