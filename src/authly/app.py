@@ -23,6 +23,7 @@ from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.invalidation import PostgresChannel, RedisChannel
 from authly.core.jobs import JOBS_LOCK, Election, Job, Jobs
 from authly.core.rate_limits import Limit, PostgresStore, RedisStore
+from authly.core.repository import Database
 from authly.core.resource_manager import ResourceManager
 from authly.core.valkey import create_client
 from authly.measuring import exporter_configuration
@@ -68,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # What all workers of all instances have in common: Valkey has it, or PostgreSQL.
     valkey = create_client(settings.redis_url) if settings.redis_url else None
     connect_to_database = partial(connect, database_url)
-    rate_limit_rows = PostgresStore(resources.pool)
+    rate_limit_rows = PostgresStore(Database(resources.pool))
     caches = Caches(
         RedisChannel(valkey) if valkey else PostgresChannel(resources.pool, connect_to_database),
         settings.cache_ttl,

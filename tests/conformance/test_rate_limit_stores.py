@@ -13,6 +13,7 @@ import pytest
 from authly.core.database import connect, create_pool
 from authly.core.migrations import migrate
 from authly.core.rate_limits import Limit, MemoryStore, PostgresStore, RedisStore, Store
+from authly.core.repository import Database
 from authly.core.valkey import create_client
 from tests.valkey import Valkey
 
@@ -29,7 +30,7 @@ async def open_store(name: str, address: str) -> AsyncIterator[Store]:
             pool = create_pool(address, 4)
             await pool.open(wait=True)
             stack.push_async_callback(pool.close)
-            yield PostgresStore(pool)
+            yield PostgresStore(Database(pool))
         elif name == "redis":
             client = create_client(address)
             stack.push_async_callback(client.aclose)
@@ -125,13 +126,14 @@ HAMMER = """
 import asyncio, sys, time
 from authly.core.database import create_pool
 from authly.core.rate_limits import Limit, PostgresStore, RedisStore
+from authly.core.repository import Database
 from authly.core.valkey import create_client
 
 async def main(name, address, key):
     if name == "postgresql":
         pool = create_pool(address, 4)
         await pool.open(wait=True)
-        store, close = PostgresStore(pool), pool.close
+        store, close = PostgresStore(Database(pool)), pool.close
     else:
         client = create_client(address)
         store, close = RedisStore(client), client.aclose

@@ -29,7 +29,7 @@ class Policy(StrEnum):
     """What is limited on its own. Scrapes of the metrics are too, by the exporter."""
 
     LOGIN = "login"
-    TOKEN = "token"  # noqa: S105 - the name of an endpoint
+    TOKEN = "token"
     INTROSPECT = "introspect"
     DEFAULT = "default"
 

@@ -14,10 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
-from authly.core.database import Pool
+from authly.core.repository import Repository
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -116,12 +113,8 @@ class MemoryStore:
         return limit.verdict(allowed, backlog)
 
 
-class PostgresStore:
-    """Counts in the table ``rate_limits``.
-
-    Args:
-        pool: where connections come from.
-    """
+class PostgresStore(Repository):
+    """Counts in the table ``rate_limits``."""
 
     name = "postgresql"
 
@@ -136,7 +129,7 @@ class PostgresStore:
                  LATERAL (SELECT greatest(r.clear_at, now) AS start) AS begun,
                  LATERAL (SELECT start + %(interval)s <= now + %(window)s AS fits) AS judged
         )
-        RETURNING allowed, clear_at - (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+        RETURNING allowed, clear_at - (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS backlog
     """
     _FORGET = """
         DELETE FROM rate_limits WHERE key IN (
@@ -146,25 +139,16 @@ class PostgresStore:
         )
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
     async def hit(self, key: str, limit: Limit) -> Verdict:
         """Count a request of a key, unless it goes beyond the limit."""
-        async with self._pool.connection() as connection:
-            row = await self._hit(connection, key, limit)
-        return limit.verdict(row[0], row[1])
+        parameters = {"key": key, "interval": limit.interval, "window": limit.window}
+        verdict = await self._one("rate_limits.hit", limit.verdict, self._HIT, parameters)
+        assert verdict is not None
+        return verdict
 
     async def forget(self, limit: int) -> int:
         """Delete rows of keys that have used up nothing, so many at most; return how many."""
-        async with self._pool.connection() as connection:
-            return (await connection.execute(self._FORGET, (limit,))).rowcount
-
-    async def _hit(self, connection: AsyncConnection[TupleRow], key: str, limit: Limit) -> TupleRow:
-        parameters = {"key": key, "interval": limit.interval, "window": limit.window}
-        row = await (await connection.execute(self._HIT, parameters)).fetchone()
-        assert row is not None
-        return row
+        return await self._execute("rate_limits.forget", self._FORGET, (limit,))
 
 
 class RedisStore:
