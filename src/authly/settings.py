@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -20,6 +20,11 @@ _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>
 _HOST_NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 _RATE = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)")
 _PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+# The one environment in which Authly makes up what it was not told.
+DEVELOPMENT = "development"
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+# No path: metadata is found below the host (RFC 8414, section 3), and clients compare issuers character by character.
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
@@ -116,10 +121,43 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _username(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", value):
+        raise ValueError("not a username")
+    return value
+
+
 def _database_url(value: str) -> str:
     if urlsplit(value).scheme not in {"postgresql", "postgres"}:
         raise ValueError("not a PostgreSQL URL")
     return value
+
+
+def _secret_key(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if value is None and _is_demanding(info):
+        raise ValueError("demanded")
+    if value is not None and len(value.get_secret_value()) < 32:
+        raise ValueError("too short")
+    return value
+
+
+def _issuer(value: str | None, info: ValidationInfo) -> str | None:
+    if value is None:
+        if _is_demanding(info):
+            raise ValueError("demanded")
+        return None
+    match = _ORIGIN.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 443) <= 65535:
+        raise ValueError("not a URL of scheme and host alone")
+    # Tokens and passwords in the open are for the loopback interface, and for whoever develops.
+    if match["scheme"] == "http" and _is_demanding(info) and match["host"] not in _LOOPBACK_NAMES:
+        raise ValueError("not https")
+    return value
+
+
+def _is_demanding(info: ValidationInfo) -> bool:
+    """Tell whether this is a deployment that has to be safe, rather than one that has to start."""
+    return bool(info.data.get("environment", DEVELOPMENT) != DEVELOPMENT)
 
 
 def _default_workers() -> int:
@@ -173,6 +211,48 @@ class Settings(BaseSettings):
         "1 to 32 letters, digits, dots, dashes and underscores",
         "The name of this deployment, shown in `authly_application_info`.",
     )
+    issuer: Annotated[str | None, AfterValidator(_issuer)] = _setting(
+        None,
+        "https://HOST or https://HOST:PORT in lower case, without a path; http where AUTHLY_ENVIRONMENT is development, or "
+        "on the loopback interface. It has to be set where AUTHLY_ENVIRONMENT is not development",
+        "The URL by which clients know Authly: `iss` of all tokens. Unset: AUTHLY_BIND, for development.",
+        validate_default=True,
+    )
+    secret_key: Annotated[SecretStr | None, AfterValidator(_secret_key)] = _setting(
+        None,
+        "at least 32 characters. It has to be set where AUTHLY_ENVIRONMENT is not development",
+        "What all keys are derived from; the same for all instances on one database. Unset: made once and kept in the "
+        "state directory, for development.",
+        validate_default=True,
+    )
+    authorization_code_ttl: int = _setting(
+        60, "a whole number of seconds from 1 to 600", "How long an authorization code is valid.", ge=1, le=600
+    )
+    access_token_ttl: int = _setting(
+        600,
+        "a whole number of seconds from 1 to 86400",
+        "How long an access token is valid, of clients for which nothing else is set.",
+        ge=1,
+        le=86_400,
+    )
+    access_token_algorithm: Literal["RS256", "ES256"] = _setting(
+        "RS256", "RS256 or ES256", "With what access tokens are signed. Any resource server can verify RS256."
+    )
+    refresh_token_ttl: int = _setting(
+        2_592_000,
+        "a whole number of seconds from 60 to 31536000",
+        "How long a refresh token is valid that nobody uses; each use yields a new one.",
+        ge=60,
+        le=31_536_000,
+    )
+    refresh_token_grace: int = _setting(
+        10,
+        "a whole number of seconds from 0 to 60",
+        "How long after its use a client may repeat a refresh whose answer it missed, and gets the same refresh token "
+        "again. 0 takes any repetition for theft.",
+        ge=0,
+        le=60,
+    )
     state_dir: Path = _setting(
         Path(".authly"),
         "a directory",
@@ -197,6 +277,20 @@ class Settings(BaseSettings):
         "How long a worker that is not told of a change may go on with what it knows of clients, scopes and keys.",
         ge=0,
         le=3600,
+    )
+    cleanup_interval: float = _setting(
+        300.0,
+        "a number of seconds from 1 to 86400",
+        "How often expired codes, tokens and sessions, and rows that count nothing any more, are deleted.",
+        ge=1,
+        le=86_400,
+    )
+    audit_retention_days: int = _setting(
+        365,
+        "a whole number of days from 0 to 36500",
+        "How long entries of the audit log are kept; 0 keeps them for ever.",
+        ge=0,
+        le=36_500,
     )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = _setting(
         (),
@@ -244,6 +338,90 @@ class Settings(BaseSettings):
         "token,introspect,default",
         "login, token, introspect, default, several of them separated by commas, or none",
         "The limits that each worker keeps by itself while nobody counts for all. Requests under the others get 503.",
+    )
+    session_lifetime: int = _setting(
+        43_200,
+        "a whole number of seconds from 60 to 31536000",
+        "How long a session lasts from the login, however much it is used.",
+        ge=60,
+        le=31_536_000,
+    )
+    session_idle_timeout: int = _setting(
+        3600,
+        "a whole number of seconds from 60 to 31536000",
+        "How long a session lasts from its last use.",
+        ge=60,
+        le=31_536_000,
+    )
+    sign_up_enabled: bool = _setting(False, "true or false", "Let anybody create an account.")
+    admin_username: Annotated[str, AfterValidator(_username)] = _setting(
+        "admin",
+        "1 to 64 letters, digits and . _ @ + -, the first a letter or a digit",
+        "The administrator that the first start on an empty database creates.",
+    )
+    admin_password: SecretStr | None = _setting(
+        None,
+        "a password of at least 12 characters, or nothing for a generated one",
+        "That administrator's password. Unset: one is generated, and shown once in the log.",
+        min_length=12,
+        max_length=1024,
+    )
+    password_min_length: int = _setting(
+        12, "a whole number from 8 to 64", "Characters that a new password has at least.", ge=8, le=64
+    )
+    password_hash_time: int = _setting(
+        3, "a whole number from 1 to 100", "Argon2id: passes over the memory, for each hash.", ge=1, le=100
+    )
+    password_hash_memory: int = _setting(
+        65_536,
+        "a whole number of KiB from 8 to 4194304",
+        "Argon2id: memory of each hash.",
+        ge=8,
+        le=4 << 20,
+    )
+    password_hash_parallelism: int = _setting(
+        1, "a whole number from 1 to 64", "Argon2id: lanes, each a thread of its own, for each hash.", ge=1, le=64
+    )
+    password_hash_threads: int = _setting(
+        1, "a whole number from 1 to 64", "Passwords that each worker hashes at once.", ge=1, le=64
+    )
+    password_hash_queue: int = _setting(
+        64,
+        "a whole number from 0 to 10000",
+        "Passwords that may wait for it in each worker; whoever comes then is asked to come again.",
+        ge=0,
+        le=10_000,
+    )
+    login_free_failures: int = _setting(
+        5,
+        "a whole number from 1 to 1000",
+        "Failed logins to one account from one network, or from a device known to it, before delays begin.",
+        ge=1,
+        le=1000,
+    )
+    login_longest_delay: int = _setting(
+        900,
+        "a whole number of seconds from 1 to 86400",
+        "What these delays, doubled by each failure, grow to.",
+        ge=1,
+        le=86_400,
+    )
+    login_account_free_failures: int = _setting(
+        20,
+        "a whole number from 1 to 100000",
+        "Failed logins to one account from anywhere, known devices apart, before delays begin.",
+        ge=1,
+        le=100_000,
+    )
+    login_account_longest_delay: int = _setting(
+        60,
+        "a whole number of seconds from 1 to 3600",
+        "What these delays, doubled by each failure, grow to. Others can cause them: keep them short.",
+        ge=1,
+        le=3600,
+    )
+    theme: Path | None = _setting(
+        None, "a CSS file", "A stylesheet for the pages, which comes after Authly's own and may set its variables."
     )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = _setting(
         "info", "debug, info, warning, error or critical", "The least important log lines to write."
@@ -315,6 +493,16 @@ class Settings(BaseSettings):
         return self.state_dir.expanduser().absolute()
 
     @cached_property
+    def issuer_url(self) -> str:
+        """The issuer, or where clients on this machine find Authly if there is none."""
+        if self.issuer is not None:
+            return self.issuer
+        if self.bind.startswith("unix:"):
+            return "http://localhost"
+        host, _, port = self.bind.lower().rpartition(":")
+        return f"http://{'localhost' if host in {'0.0.0.0', '[::]'} else host}:{port}"  # noqa: S104 - not bound to
+
+    @cached_property
     def metrics_directory(self) -> Path:
         """The directory of the metric files as an absolute path."""
         configured = self.prometheus_multiproc_dir
@@ -355,6 +543,16 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{name}{colon and ':***'}@{host}"))
 
 
+def _shown(field: str, held: Any) -> str:
+    if held is None:
+        return "nothing"
+    if field == "admin_password":
+        return f"a password of {len(str(held))} characters"
+    if field == "secret_key":
+        return "a value that is not shown, since it is secret"
+    return without_password(str(held)) if field == "database_url" else repr(str(held))
+
+
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
@@ -373,5 +571,6 @@ def load_settings() -> Settings:
             field = names.get(place, place)
             held = str(problem["input"])
             shown = without_password(held) if field in {"database_url", "redis_url"} else repr(held)
+            shown = _shown(field, problem["input"])
             lines.append(f"{variable_name(field)} holds {shown}, but accepts {accepts(field)}.")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from error

@@ -105,7 +105,7 @@ def test_postgresql_comes_and_goes(server: Server, make_instance: MakeInstance) 
         return total(instance.series(), name, backend="postgresql")
 
     errors, checks = "authly_rate_limit_errors_total", "authly_rate_limit_check_duration_seconds_count"
-    wait_until(lambda: instance.get(PAGE) and count(checks) > 0)
+    wait_until(lambda: instance.get(PAGE)[0] == 200 and count(checks) > 0)
     server.stop()
     wait_until(lambda: instance.get(PAGE)[0] == 200 and count(errors) > 0)
     assert {instance.get(PAGE)[0] for _ in range(20)} == {200}

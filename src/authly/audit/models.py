@@ -24,6 +24,18 @@ class AuditEvent(StrEnum):
     USER_DISABLED = "user_disabled"
     USER_ENABLED = "user_enabled"
     USER_DELETED = "user_deleted"
+    CLIENT_CREATED = "client_created"
+    CLIENT_UPDATED = "client_updated"
+    CLIENT_SECRET_ROTATED = "client_secret_rotated"
+    CLIENT_DELETED = "client_deleted"
+    SCOPE_CREATED = "scope_created"
+    SCOPE_UPDATED = "scope_updated"
+    SCOPE_DELETED = "scope_deleted"
+    CONSENT_GRANTED = "consent_granted"
+    CONSENT_REVOKED = "consent_revoked"
+    TOKEN_REVOKED = "token_revoked"
+    CODE_REUSED = "code_reused"
+    REFRESH_TOKEN_REUSED = "refresh_token_reused"
 
 
 class PartyKind(StrEnum):

@@ -6,7 +6,7 @@ fails to start ends the whole service, so a database that is away is waited for 
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,12 +16,17 @@ from psycopg_pool import PoolTimeout
 
 from authly.core.database import Pool, connect, create_pool, explain
 from authly.core.migrations import MigrationError, installation_id, migrate
+from authly.core.repository import DatabaseUnavailableError
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 5.0
 _POOL_TIMEOUT, _ASK_TIMEOUT, _JUDGE_TIMEOUT = 0.4, 0.5, 0.4
 _STOP_TIMEOUT = 1.0
 
 _log = structlog.get_logger()
+
+
+class FirstStepError(RuntimeError):
+    """What has to be done before the first request cannot be done; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ class ResourceManager:
         self._judged = asyncio.Event()
         self._questions: set[asyncio.Task[None]] = set()
         self._supervisor: asyncio.Task[None] | None = None
+        self._first_steps: list[Callable[[], Awaitable[None]]] = []
+
+    def before_ready(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take a step when the pool is open for the first time, again and again until it succeeds."""
+        self._first_steps.append(step)
 
     async def start(self) -> None:
         """Begin to connect, in the background. The pool opens when the schema is up to date."""
@@ -127,6 +137,7 @@ class ResourceManager:
         else:
             # Replaces connections that broke, now rather than when a request finds them.
             await self.pool.check()
+        await self._take_first_steps()
         if not self._readiness.ready:
             _log.info(
                 "database_available",
@@ -135,6 +146,16 @@ class ResourceManager:
             )
         self._readiness = Readiness(ready=True, reason="ready")
         self._judged.set()
+
+    async def _take_first_steps(self) -> None:
+        while self._first_steps:
+            try:
+                await self._first_steps[0]()
+            except DatabaseUnavailableError:
+                raise
+            except Exception as error:
+                raise FirstStepError(str(error)) from error
+            del self._first_steps[0]
 
     async def _ask(self) -> None:
         async with self.pool.connection(_POOL_TIMEOUT) as connection:
@@ -146,8 +167,12 @@ class ResourceManager:
             question.exception()  # asyncio complains about errors that nobody looked at
 
     def _mark_away(self, error: Exception) -> None:
+        if isinstance(error, DatabaseUnavailableError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
         if isinstance(error, MigrationError):
             trouble, detail = "migrations failed", str(error)
+        elif isinstance(error, FirstStepError):
+            trouble, detail = "first start failed", str(error)
         else:
             trouble, detail = "database unreachable", explain(error, self._url)
         # Once, not for each attempt.

@@ -223,7 +223,11 @@ class UserService:
         """
         profile = Profile(username, is_admin=True)
         async with self._database.transaction() as transaction:
-            if not await self._users.within(transaction).claim_first_administrator(self._clock()):
+            users = self._users.within(transaction)
+            if not await users.claim_first_administrator(self._clock()):
+                return None
+            # One that the command line created before the first start is the first, too.
+            if await users.list(UserFilter(is_admin=True), 1):
                 return None
             password = generate_password() if password is None else password
             password_hash = await self._hash_new(password, username)

@@ -5,3 +5,8 @@ CREATE UNLOGGED TABLE rate_limits (
     clear_at bigint NOT NULL,
     allowed  boolean NOT NULL
 ) WITH (fillfactor = 50);
+
+-- What the administration interface asks for. Clients get these from operators alone.
+INSERT INTO scopes (name, description) VALUES
+    ('admin:read', 'See users, clients, sessions and the audit log'),
+    ('admin:write', 'Change users, clients and scopes, end sessions, revoke tokens');

@@ -1,0 +1,98 @@
+"""From settings to the services of the OAuth protocol: the same for the application and for the command line."""
+
+from datetime import timedelta
+
+from authly.audit.service import AuditLog
+from authly.core import secret_key
+from authly.core.repository import Database
+from authly.core.secret_key import SecretKey
+from authly.keys.encryption import KeyEncryption
+from authly.keys.repository import SigningKeyRepository
+from authly.keys.service import SigningKeyService
+from authly.oauth.authorization_service import AuthorizationService
+from authly.oauth.client_authentication import ClientAuthenticator
+from authly.oauth.client_repository import ClientRepository
+from authly.oauth.client_service import ClientService
+from authly.oauth.consent_repository import ConsentRepository
+from authly.oauth.consent_service import ConsentService
+from authly.oauth.endpoints import Endpoints
+from authly.oauth.grants.authorization_code import AuthorizationCodeGrant
+from authly.oauth.grants.client_credentials import ClientCredentialsGrant
+from authly.oauth.grants.refresh_token import RefreshTokenGrant
+from authly.oauth.introspection import IntrospectionService
+from authly.oauth.pushed_request_repository import PushedRequestRepository
+from authly.oauth.pushed_request_service import PushedRequestService
+from authly.oauth.revocation import RevocationService
+from authly.oauth.scope_repository import ScopeRepository
+from authly.oauth.scope_service import ScopeService
+from authly.oauth.security import SecurityEvents
+from authly.oauth.token_pipeline import NullObserver, TokenPipeline, TokenRequests
+from authly.settings import Settings
+from authly.tokens.access_token import AccessTokenFormat
+from authly.tokens.models import Lifetimes
+from authly.tokens.repository import TokenRepository
+from authly.tokens.secrets import Successors
+from authly.tokens.service import TokenService
+
+
+class OAuthServer:
+    """The services of the OAuth protocol on one database.
+
+    Args:
+        settings: what an operator chose.
+        database: where everything is kept.
+        audit: where what happens is recorded.
+        observer: is told how token requests ended.
+
+    Raises:
+        SecretKeyError: there is no secret key, and none can be made.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, audit: AuditLog, observer: TokenRequests | None = None
+    ) -> None:
+        self.endpoints = Endpoints(settings.issuer_url)
+        issuer = self.endpoints.issuer
+        secret = secret_key_of(settings)
+        self.keys = SigningKeyService(SigningKeyRepository(database), KeyEncryption(secret.derive("signing keys")))
+        self.tokens = TokenService(
+            TokenRepository(database),
+            AccessTokenFormat(issuer, self.keys, settings.access_token_algorithm),
+            Successors(secret.derive("refresh tokens")),
+            Lifetimes(
+                authorization_code=timedelta(seconds=settings.authorization_code_ttl),
+                access_token=timedelta(seconds=settings.access_token_ttl),
+                refresh_token=timedelta(seconds=settings.refresh_token_ttl),
+                refresh_grace=timedelta(seconds=settings.refresh_token_grace),
+            ),
+        )
+        clients, scopes = ClientRepository(database), ScopeRepository(database)
+        self.clients = ClientService(clients, scopes, self.tokens, audit)
+        self.scopes = ScopeService(scopes, audit)
+        self.consents = ConsentService(ConsentRepository(database), self.tokens, audit)
+        self.pushed_requests = PushedRequestService(PushedRequestRepository(database))
+        self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences)
+        self.authorization = AuthorizationService(clients, self.pushed_requests, self.consents, self.tokens)
+        self.introspection = IntrospectionService(self.tokens, issuer)
+        self.revocation = RevocationService(self.tokens, audit)
+        events = SecurityEvents(audit)
+        self.pipeline = TokenPipeline(
+            self.authenticator,
+            [
+                AuthorizationCodeGrant(self.tokens, issuer, events),
+                RefreshTokenGrant(self.tokens, issuer, events),
+                ClientCredentialsGrant(self.tokens, issuer),
+            ],
+            observer or NullObserver(),
+        )
+
+
+def secret_key_of(settings: Settings) -> SecretKey:
+    """Return the secret key that an operator set, or the one of the state directory.
+
+    Raises:
+        SecretKeyError: there is none, and none can be made.
+    """
+    if settings.secret_key is not None:
+        return SecretKey(settings.secret_key.get_secret_value())
+    return secret_key.read_or_create(settings.state_path)
