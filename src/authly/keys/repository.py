@@ -18,7 +18,10 @@ class SigningKeyRepository(Repository):
         return await self._all(
             "signing_keys.published",
             StoredKey,
-            f"SELECT {_COLUMNS} FROM signing_keys WHERE expires_at IS NULL OR expires_at > now() ORDER BY active_at, kid",
+            f"""
+            SELECT {_COLUMNS} FROM signing_keys
+            WHERE expires_at IS NULL OR expires_at > now() ORDER BY active_at, kid
+            """,
         )
 
     async def add_first(self, kid: str, algorithm: Algorithm, public: dict[str, str], private: bytes) -> bool:

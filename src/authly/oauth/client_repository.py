@@ -131,7 +131,9 @@ class ClientRepository(Repository):
         return (
             await self._execute(
                 "clients.use_assertion",
-                "INSERT INTO used_assertions (client_id, jti_hash, expires_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                """
+            INSERT INTO used_assertions (client_id, jti_hash, expires_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
+            """,
                 (client_id, jti_hash, expires_at),
             )
             == 1

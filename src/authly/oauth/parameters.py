@@ -76,8 +76,8 @@ class Parameters(Mapping[str, str]):
         return [*self._values.items(), *((_REPEATABLE, value) for value in self.resources)]
 
 
-def parse(encoded: bytes) -> Parameters:
-    """Read what ``application/x-www-form-urlencoded`` holds: a form or a query (RFC 6749, appendix B).
+def parse_pairs(encoded: bytes) -> list[tuple[str, str]]:
+    """Return names and values of a form or a query, ``application/x-www-form-urlencoded`` (RFC 6749, appendix B).
 
     Raises:
         InvalidRequestError: it is not UTF-8, has control characters or too many parameters.
@@ -88,4 +88,13 @@ def parse(encoded: bytes) -> Parameters:
         raise InvalidRequestError("The parameters cannot be read: UTF-8, percent-encoded, at most 100.") from error
     if any(_CONTROL.search(name) or _CONTROL.search(value) for name, value in pairs):
         raise InvalidRequestError("A parameter has control characters.")
-    return Parameters(pairs)
+    return pairs
+
+
+def parse(encoded: bytes) -> Parameters:
+    """Return the parameters of a form or a query.
+
+    Raises:
+        InvalidRequestError: they cannot be read.
+    """
+    return Parameters(parse_pairs(encoded))
