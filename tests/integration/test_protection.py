@@ -30,7 +30,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 
 def hammer(instances: list[Instance], requests: int) -> Counter[int]:
     """Ask so many times, many at once, one instance after the other; return how often each status came."""
-    with ThreadPoolExecutor(24) as threads:
+    with ThreadPoolExecutor(10) as threads:
         statuses = threads.map(lambda number: instances[number % len(instances)].get(PAGE)[0], range(requests))
         return Counter(statuses)
 

@@ -19,7 +19,7 @@ from authly.api.refusal import refuse
 from authly.core.addresses import network_of
 from authly.core.rate_limits import Limit, MemoryStore, Store, Verdict
 
-_TIMEOUT = 0.5
+_TIMEOUT = 1.0
 _PAUSE = 1.0
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -54,7 +54,7 @@ class RateLimiterUnavailableError(Exception):
 class RateLimiter:
     """Asks the store, and decides without it while it is away.
 
-    Whoever waits for a store that does not answer waits half a second. After that, nobody asks it for a second; then
+    Whoever waits for a store that does not answer waits for a second. After that, nobody asks it for another; then
     one request does, and if it has come back, it is used again.
 
     Args:
