@@ -9,13 +9,20 @@ import structlog
 from fastapi import FastAPI
 
 from authly import __version__
-from authly.api import problems
+from authly.api import oauth_errors, problems
+from authly.api.applications_router import applications_router
 from authly.api.auth_router import auth_router
+from authly.api.authorize_router import authorize_router
 from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
+from authly.api.introspect_router import introspect_router
 from authly.api.logging_middleware import LoggingMiddleware
+from authly.api.metadata_router import metadata_router
 from authly.api.metrics_router import Scraper, metrics_router
 from authly.api.pages import Pages
+from authly.api.par_router import par_router
+from authly.api.revoke_router import revoke_router
+from authly.api.token_router import token_router
 from authly.core import logging
 from authly.core.database import connect
 from authly.core.embedded_postgres import EmbeddedPostgres
@@ -47,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         SettingsError: a variable of the environment holds something it does not accept.
         EmbeddedPostgresError: no database is configured, and none can be started.
+        SecretKeyError: no secret key is configured, and none can be made.
     """
     settings = settings or load_settings()
     logging.configure(settings.log_level, settings.log_format)
@@ -57,15 +65,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     database = Database(resources.pool)
     identity = Identity(settings, database)
     resources.before_ready(lambda: create_first_administrator(settings, identity.users))
+    server = OAuthServer(settings, database, identity.audit)
     metrics: Metrics = NullMetrics()
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
         metrics = AuthlyMetrics()
-    oauth = OAuthServer(settings, database, identity.audit)
     protection = Protection(settings, database, resources.pool, database_url, metrics)
     jobs = Jobs(
         Election(partial(connect, database_url), JOBS_LOCK),
-        upkeep(settings, identity, oauth, protection.rate_limit_rows),
+        upkeep(settings, identity, server, protection.rate_limit_rows),
         metrics,
     )
 
@@ -99,10 +107,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health_router(resources.check))
     pages = Pages(settings.theme.read_bytes() if settings.theme else b"", sign_up=settings.sign_up_enabled)
     problems.install(app, pages)
+    oauth_errors.install(app)
     app.include_router(pages.router())
+    browser = Browser(identity.sessions)
     app.include_router(
         auth_router(
-            Browser(identity.sessions),
+            browser,
             pages,
             identity.authentication,
             identity.users,
@@ -110,6 +120,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             sign_up=settings.sign_up_enabled,
         )
     )
+    for router in (
+        authorize_router(server.authorization, server.scopes, identity.users, browser, pages, server.endpoints.issuer),
+        token_router(server.pipeline),
+        revoke_router(server.authenticator, server.revocation),
+        introspect_router(server.authenticator, server.introspection),
+        par_router(server.authenticator, server.pushed_requests),
+        metadata_router(server.endpoints, server.scopes, server.keys),
+        applications_router(server.consents, server.clients, server.scopes, browser, pages),
+    ):
+        app.include_router(router)
     # From the innermost middleware to the outermost.
     protection.guard_inside(app)
     if settings.metrics_enabled:

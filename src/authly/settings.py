@@ -213,8 +213,8 @@ class Settings(BaseSettings):
     )
     issuer: Annotated[str | None, AfterValidator(_issuer)] = _setting(
         None,
-        "https://HOST or https://HOST:PORT in lower case, without a path; http where AUTHLY_ENVIRONMENT is development, or "
-        "on the loopback interface. It has to be set where AUTHLY_ENVIRONMENT is not development",
+        "https://HOST or https://HOST:PORT in lower case, without a path; http on the loopback interface, or where "
+        "AUTHLY_ENVIRONMENT is development. It has to be set where AUTHLY_ENVIRONMENT is not development",
         "The URL by which clients know Authly: `iss` of all tokens. Unset: AUTHLY_BIND, for development.",
         validate_default=True,
     )

@@ -1,0 +1,55 @@
+"""What anybody may know: the server's metadata (RFC 8414) and the keys that verify its tokens (RFC 7517)."""
+
+import hashlib
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from authly.api.oauth_errors import documented
+from authly.keys.service import SigningKeyService
+from authly.oauth import endpoints
+from authly.oauth.endpoints import Endpoints
+from authly.oauth.scope_service import ScopeService
+
+# A key is published for longer than that before it signs.
+MAX_AGE_SECONDS = 300
+_CACHE = {"cache-control": f"public, max-age={MAX_AGE_SECONDS}", "access-control-allow-origin": "*"}
+
+
+def metadata_router(server: Endpoints, scopes: ScopeService, keys: SigningKeyService) -> APIRouter:
+    """Return the routes of the documents.
+
+    Args:
+        server: knows its endpoints.
+        scopes: knows which there are.
+        keys: knows which are published.
+    """
+    router = APIRouter(tags=["oauth"])
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"application/json": {"schema": {"type": "object"}}}},
+        304: {"description": "The document is the one that If-None-Match names."},
+        **documented(500, 503),
+    }
+
+    @router.get(endpoints.METADATA, summary="What this server can do", response_model=None, responses=responses)
+    async def metadata(request: Request) -> Response:
+        names = [scope.name for scope in await scopes.list()]
+        return _document(request, server.metadata(names))
+
+    @router.get(endpoints.JWKS, summary="The keys that verify tokens", response_model=None, responses=responses)
+    async def jwks(request: Request) -> Response:
+        return _document(request, {"keys": [key.public_key for key in await keys.published()]})
+
+    return router
+
+
+def _document(request: Request, content: dict[str, Any]) -> Response:
+    body = json.dumps(content).encode()
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {**_CACHE, "etag": tag}
+    known = [value.strip().removeprefix("W/") for value in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or known == ["*"]:
+        return Response(None, 304, headers)
+    return Response(body, 200, headers, "application/json")
