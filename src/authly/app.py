@@ -9,7 +9,18 @@ import structlog
 from fastapi import FastAPI
 
 from authly import __version__
+from authly.administration import administration_of
 from authly.api import oauth_errors, problems
+from authly.api.admin import router as admin_router
+from authly.api.admin.access import AdminAccess
+from authly.api.admin.audit_log import audit_log_router
+from authly.api.admin.clients import clients_router
+from authly.api.admin.consents import consents_router
+from authly.api.admin.scopes import scopes_router
+from authly.api.admin.sessions import sessions_router
+from authly.api.admin.statistics import statistics_router
+from authly.api.admin.tokens import tokens_router
+from authly.api.admin.users import users_router
 from authly.api.applications_router import applications_router
 from authly.api.auth_router import auth_router
 from authly.api.authorize_router import authorize_router
@@ -130,6 +141,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         applications_router(server.consents, server.clients, server.scopes, browser, pages),
     ):
         app.include_router(router)
+    administration = administration_of(identity, server)
+    access = AdminAccess(server.tokens, identity.users, server.endpoints.issuer, metrics)
+    admin_router.install(
+        app,
+        [
+            clients_router(server.clients, access),
+            scopes_router(server.scopes, access),
+            users_router(identity.users, administration, access),
+            sessions_router(identity.sessions, administration, access),
+            tokens_router(server.tokens, administration, access),
+            consents_router(server.consents, access),
+            audit_log_router(identity.audit, access),
+            statistics_router(administration, access),
+        ],
+    )
     # From the innermost middleware to the outermost.
     protection.guard_inside(app)
     if settings.metrics_enabled:
