@@ -5,6 +5,7 @@ import sys
 import click
 
 from authly import __version__
+from authly.cli.admin import admin
 from authly.cli.db import db
 from authly.cli.serve import serve
 from authly.core.embedded_postgres import EmbeddedPostgresError
@@ -20,6 +21,7 @@ def authly() -> None:
     """
 
 
+authly.add_command(admin)
 authly.add_command(db)
 authly.add_command(serve)
 

@@ -20,7 +20,7 @@ def db() -> None:
 
 @db.command()
 def url() -> None:
-    r"""Print the URL of the database, with its password, for psql and the like.
+    """Print the URL of the database, with its password, for psql and the like.
 
     \b
     Example:

@@ -13,7 +13,7 @@ import authly.settings
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("gunicorn_options", nargs=-1, type=click.UNPROCESSED)
 def serve(gunicorn_options: tuple[str, ...]) -> None:
-    r"""Serve: Gunicorn with its workers, the exporter, and an embedded PostgreSQL unless AUTHLY_DATABASE_URL is set.
+    """Serve: Gunicorn with its workers, the exporter, and an embedded PostgreSQL unless AUTHLY_DATABASE_URL is set.
 
     GUNICORN_OPTIONS are passed on to Gunicorn, after Authly's own configuration.
 
