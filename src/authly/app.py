@@ -87,13 +87,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         upkeep(settings, identity, server, protection.rate_limit_rows),
         metrics,
     )
+    # What they work on has to be there.
+    resources.before_ready(jobs.start)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Never fails: Gunicorn takes a worker that fails to start for a reason to stop everything.
         await resources.start()
         await protection.start()
-        await jobs.start()
         metrics.update_application_info(settings.environment)
         if settings.metrics_enabled:
             start_sampling(settings.metrics_collection_interval)
