@@ -15,7 +15,7 @@ from authly.oauth.scope_service import ScopeService
 
 # A key is published for longer than that before it signs.
 MAX_AGE_SECONDS = 300
-_CACHE = {"cache-control": f"public, max-age={MAX_AGE_SECONDS}", "access-control-allow-origin": "*"}
+_CACHE = {"cache-control": f"public, max-age={MAX_AGE_SECONDS}"}
 
 
 def metadata_router(server: Endpoints, scopes: ScopeService, keys: SigningKeyService) -> APIRouter:
