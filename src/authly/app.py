@@ -49,8 +49,9 @@ from authly.monitoring.multiprocess import values
 from authly.monitoring.multiprocess.directory import DirectoryUnusableError
 from authly.monitoring.multiprocess.metrics import start_sampling, stop_sampling
 from authly.oauth_server import OAuthServer
-from authly.protection import Protection
+from authly.protection import guard_inside, guard_outside
 from authly.settings import Settings, load_settings
+from authly.shared_state import SharedState
 from authly.upkeep import upkeep
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -76,15 +77,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     database = Database(resources.pool)
     identity = Identity(settings, database)
     resources.before_ready(lambda: create_first_administrator(settings, identity.users))
-    server = OAuthServer(settings, database, identity.audit)
     metrics: Metrics = NullMetrics()
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
         metrics = AuthlyMetrics()
-    protection = Protection(settings, database, resources.pool, database_url, metrics)
+    shared = SharedState(settings, database, resources.pool, database_url, metrics)
+    server = OAuthServer(settings, database, identity.audit, caches=shared.caches)
     jobs = Jobs(
         Election(partial(connect, database_url), JOBS_LOCK),
-        upkeep(settings, identity, server, protection.rate_limit_rows),
+        upkeep(settings, identity, server, shared.rate_limit_rows),
         metrics,
     )
     # What they work on has to be there.
@@ -94,14 +95,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Never fails: Gunicorn takes a worker that fails to start for a reason to stop everything.
         await resources.start()
-        await protection.start()
+        await shared.start()
         metrics.update_application_info(settings.environment)
         if settings.metrics_enabled:
             start_sampling(settings.metrics_collection_interval)
         yield
         stop_sampling()
         await jobs.stop()
-        await protection.stop()
+        await shared.stop()
         await resources.stop()
         identity.hasher.close()
 
@@ -158,13 +159,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ],
     )
     # From the innermost middleware to the outermost.
-    protection.guard_inside(app)
+    guard_inside(app, settings, shared.rate_limits, server.clients.has_origin, metrics)
     if settings.metrics_enabled:
         scraper = Scraper(exporter_configuration(settings)._replace(directory=directory, problem=problem))
         app.include_router(metrics_router(settings.metrics_path, scraper))
         app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(LoggingMiddleware)
-    protection.guard_outside(app)
+    guard_outside(app, settings)
     return app
 
 

@@ -6,7 +6,6 @@ hear remembers nothing; one that does not know that it cannot hear forgets in ti
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
@@ -16,6 +15,9 @@ import structlog
 from authly.core.invalidation import Channel
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
+
+# No key is empty.
+_EVERYTHING = ""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -27,6 +29,13 @@ class CacheMetrics(Protocol):
 
     def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
         """Note a look-up (``get``: ``hit``, ``miss``) or a message sent (``invalidate``: ``success``, ``error``)."""
+
+
+class NullCacheMetrics:
+    """Is told in vain."""
+
+    def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
+        """Do nothing."""
 
 
 class Cache(Generic[T]):
@@ -84,6 +93,11 @@ class Cache(Generic[T]):
         """
         self.forget(key)
         await self._caches.tell(self, key)
+
+    async def invalidate_all(self) -> None:
+        """Forget all values, here at once and elsewhere within moments."""
+        self.forget_all()
+        await self._caches.tell(self, _EVERYTHING)
 
     def forget(self, key: str) -> None:
         """Forget a value in this process."""
@@ -173,8 +187,13 @@ class Caches:
 
     def _heard(self, message: str) -> None:
         name, _, key = message.partition(":")
-        with contextlib.suppress(KeyError):
-            self._caches[name].forget(key)
+        cache = self._caches.get(name)
+        if cache is None:
+            return
+        if key == _EVERYTHING:
+            cache.forget_all()
+        else:
+            cache.forget(key)
 
     def _lost(self) -> None:
         self.is_hearing = False

@@ -40,6 +40,20 @@ class ClientRepository(Repository):
             {"search": search, "limit": limit, "offset": offset},
         )
 
+    async def has_origin(self, origin: str) -> bool:
+        """Tell whether an enabled client has a redirect URI at an origin, such as ``https://app.example``."""
+        found = await self._one(
+            "clients.has_origin",
+            _count,
+            """
+            SELECT count(*) FROM client_redirect_uris JOIN clients USING (client_id)
+            WHERE enabled AND (uri = %(origin)s OR starts_with(uri, %(origin)s || '/')
+                               OR starts_with(uri, %(origin)s || '?'))
+            """,
+            {"origin": origin},
+        )
+        return bool(found)
+
     async def count(self) -> int:
         """Return how many clients are enabled."""
         return await self._one("clients.count", _count, "SELECT count(*) FROM clients WHERE enabled") or 0

@@ -22,6 +22,7 @@ from authly.oauth.client_service import ClientError
 from authly.oauth.scope_service import ScopeError
 from authly.oauth_server import OAuthServer
 from authly.settings import Settings, load_settings
+from authly.shared_state import SharedState
 from authly.users.models import User, UserDataError
 from authly.users.passwords import PasswordRefusedError
 
@@ -82,12 +83,15 @@ async def _services(settings: Settings, url: str) -> AsyncIterator[Services]:
     async with create_pool(url, 2) as pool:
         database = Database(pool)
         identity = Identity(settings, database)
+        # Not started: a command remembers nothing, but tells the workers what it changed.
+        shared = SharedState(settings, database, pool, url)
         try:
-            server = OAuthServer(settings, database, identity.audit)
+            server = OAuthServer(settings, database, identity.audit, caches=shared.caches)
             operator = Party(PartyKind.OPERATOR, getpass.getuser())
             yield Services(identity, server, administration_of(identity, server), operator)
         finally:
             identity.hasher.close()
+            await shared.stop()
 
 
 async def _check_schema(url: str) -> None:
