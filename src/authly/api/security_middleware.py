@@ -8,12 +8,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authly.api.refusal import refuse
 
-# No script at all. Pages that send a form whose answer leads elsewhere (a consent, back to its client) say so in a
-# policy of their own, because browsers apply form-action to where a form's answer redirects.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; font-src 'self'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'"
+_BASIC_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; font-src 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'"
 )
+# No script at all.
+CONTENT_SECURITY_POLICY = f"{_BASIC_POLICY}; form-action 'self'"
+# For pages that send a form whose answer may lead anywhere (a login, on to the client): browsers apply form-action to
+# where the answer redirects, too.
+POLICY_OF_FORMS_THAT_LEAD_ON = _BASIC_POLICY
 # Each is left alone where an answer has one of its own.
 _HEADERS = [
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
