@@ -3,11 +3,25 @@
 import re
 import time
 from pathlib import Path
+from typing import Any, cast
 
+import click
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from authly.api.admin.access import AdminAccess
+from authly.api.admin.audit_log import audit_log_router
+from authly.api.admin.clients import clients_router
+from authly.api.admin.consents import consents_router
+from authly.api.admin.router import install as install_administration
+from authly.api.admin.scopes import scopes_router
+from authly.api.admin.sessions import sessions_router
+from authly.api.admin.statistics import statistics_router
+from authly.api.admin.tokens import tokens_router
+from authly.api.admin.users import users_router
 from authly.api.health_router import health_router
+from authly.cli.admin import admin
 from authly.monitoring.exporter.collectors.custom import CustomCollectors
 from authly.monitoring.exporter.collectors.own import OUTCOMES, PHASES, OwnCollector
 from authly.monitoring.metrics import AuthlyMetrics
@@ -86,6 +100,42 @@ def test_every_endpoint_is_documented() -> None:
     assert paths
     for path in [*paths, "/metrics", "/openapi.json", "/-/healthy", "/-/ready"]:
         assert f"`GET {path}`" in text
+
+
+def test_every_administration_endpoint_is_documented() -> None:
+    """docs/endpoints.md has each method and path of the administration interface."""
+    app, none = FastAPI(), cast("Any", None)
+    access = AdminAccess(none, none, "", none)
+    install_administration(
+        app,
+        [
+            clients_router(none, access),
+            scopes_router(none, access),
+            users_router(none, none, access),
+            sessions_router(none, none, access),
+            tokens_router(none, none, access),
+            consents_router(none, access),
+            audit_log_router(none, access),
+            statistics_router(none, access),
+        ],
+    )
+    paths = app.openapi()["paths"]
+    assert len(paths) > 15
+    documented = rows("endpoints.md")
+    for path, methods in paths.items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in documented
+
+
+def test_every_administration_command_is_documented() -> None:
+    """docs/cli.md has each command of ``authly admin``, and no other."""
+    commands = {
+        f"authly admin {group.name} {command}"
+        for group in admin.commands.values()
+        if isinstance(group, click.Group)
+        for command in group.commands
+    }
+    assert {name for name in rows("cli.md") if name.startswith("authly admin ")} == commands
 
 
 def test_links_lead_somewhere() -> None:
