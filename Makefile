@@ -8,10 +8,10 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench lock clean
+.PHONY: help run test test-fast check format bench screenshots lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Authly needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Call make with PYTHON=/path/to/python3.11.")'
@@ -53,6 +53,9 @@ $(BENCH)/.installed: requirements.lock benchmarks/requirements.lock pyproject.to
 
 bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON and plot below benchmarks/results
 	@$(BENCH)/bin/python -m benchmarks
+
+screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium)
+	@$(BIN)/python -m tests.screenshots
 
 lock: ## resolve the dependencies again into requirements.lock (hashes, no addresses)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }

@@ -6,17 +6,15 @@ tests.
 
 import shutil
 from collections.abc import Callable, Iterator
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import files
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.requirements import require
 
-_CHROMIUM = shutil.which("chromium") or ""
-_OPTIONS = [
+CHROMIUM = shutil.which("chromium") or ""
+OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -32,9 +30,9 @@ _AXE = next(path for path in files("axe-playwright-python") or () if path.name =
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Chromium, for the tests of a module."""
-    require("chromium", bool(_CHROMIUM), "there is no chromium; install Debian's package of that name")
+    require("chromium", bool(CHROMIUM), "there is no chromium; install Debian's package of that name")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_OPTIONS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
 
@@ -91,9 +89,3 @@ def check_accessibility(page: Page) -> None:
             assert not problems, f"{page.url} ({scheme}):\n" + "\n".join(problems)
     finally:
         context.close()
-
-
-def http_client(base_url: str) -> httpx.Client:
-    """Return an HTTP client that keeps Secure cookies on plain HTTP, as browsers do for this machine."""
-    jar = CookieJar(DefaultCookiePolicy(secure_protocols=("http", "https")))
-    return httpx.Client(base_url=base_url, cookies=jar)

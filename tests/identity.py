@@ -1,20 +1,17 @@
 """Users and sessions for tests: the services on a real database, with a clock that tests set."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from authly.audit.repository import AuditRepository
-from authly.audit.service import AuditLog
+from authly.audit.models import SYSTEM, AuditFilter
 from authly.core.repository import Database
-from authly.sessions.repository import SessionRepository
-from authly.sessions.service import SessionService
-from authly.users.authentication import AuthenticationService
-from authly.users.passwords import HashParameters, PasswordHasher, PasswordPolicy
-from authly.users.repository import CredentialRepository, UserRepository
-from authly.users.service import UserService
-from authly.users.throttle import DeviceRepository, LoginFailureRepository, LoginThrottle
+from authly.identity import Identity
+from authly.settings import Settings
+from authly.users.models import Profile, User
 
+PASSWORD = "correct horse battery staple"
 # As cheap as Argon2 can be; what a hash costs is the subject of few tests.
-CHEAP = HashParameters(time_cost=1, memory_kib=8)
+CHEAP = {"password_hash_time": 1, "password_hash_memory": 8}
 
 
 class FakeClock:
@@ -28,51 +25,20 @@ class FakeClock:
         return self.now
 
     def advance(self, **duration: float) -> None:
-        """Let time pass."""
+        """Let time pass, given as to a timedelta."""
         self.now += timedelta(**duration)
 
 
-class Identity:
-    """The services of users and sessions, put together as the application does.
+def make_identity(database: Database, clock: FakeClock | None = None, **settings: Any) -> Identity:
+    """Put the services together, with cheap hashes unless the settings say otherwise."""
+    return Identity(Settings(**{**CHEAP, **settings}), database, clock or FakeClock())
 
-    Args:
-        database: has the schema.
-        hasher: of passwords; a cheap one by default.
-    """
 
-    def __init__(self, database: Database, hasher: PasswordHasher | None = None) -> None:
-        self.clock = FakeClock()
-        self.database = database
-        self.users = UserRepository(database)
-        self.credentials = CredentialRepository(database)
-        self.devices = DeviceRepository(database)
-        self.failures = LoginFailureRepository(database)
-        self.hasher = hasher or PasswordHasher(CHEAP)
-        self.audit = AuditLog(AuditRepository(database), self.clock)
-        self.sessions = SessionService(SessionRepository(database), clock=self.clock)
-        self.throttle = LoginThrottle(database, self.failures, clock=self.clock)
-        policy = PasswordPolicy()
-        self.accounts = UserService(
-            database=database,
-            users=self.users,
-            credentials=self.credentials,
-            devices=self.devices,
-            throttle=self.throttle,
-            hasher=self.hasher,
-            policy=policy,
-            sessions=self.sessions,
-            audit=self.audit,
-            clock=self.clock,
-        )
-        self.authentication = AuthenticationService(
-            database=database,
-            users=self.users,
-            credentials=self.credentials,
-            devices=self.devices,
-            throttle=self.throttle,
-            hasher=self.hasher,
-            policy=policy,
-            sessions=self.sessions,
-            audit=self.audit,
-            clock=self.clock,
-        )
+async def make_user(identity: Identity, username: str = "alice", password: str | None = PASSWORD) -> User:
+    """Create a user."""
+    return await identity.users.create(Profile(username), password, SYSTEM)
+
+
+async def events(identity: Identity) -> list[str]:
+    """Return what the audit log has, the oldest first."""
+    return [entry.event for entry in reversed(await identity.audit.list(AuditFilter()))]

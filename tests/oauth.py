@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import httpx
 import psycopg
+from pydantic import SecretStr
 
 from authly.audit.models import SYSTEM
 from authly.core.database import create_pool
@@ -118,10 +119,9 @@ class Server:
         """Call services as the command line does: in a process of their own, on the same database."""
         settings = Settings(
             issuer=self.url,
-            secret_key=SECRET_KEY,
+            secret_key=SecretStr(SECRET_KEY),
             password_hash_time=1,
             password_hash_memory=64,
-            access_token_algorithm=self.instance.environment.get("AUTHLY_ACCESS_TOKEN_ALGORITHM", "RS256"),
         )
 
         async def call() -> T:
@@ -217,8 +217,9 @@ class Server:
         """Send a form, as a client that authenticates as it is registered to."""
         if client is not None and client.secret is None:
             data = {"client_id": client.id, **data}
-        auth = client.basic if client is not None and client.secret is not None else None
-        return self.http.post(path, data=data, auth=auth)
+        if client is not None and client.secret is not None:
+            return self.http.post(path, data=data, auth=client.basic)
+        return self.http.post(path, data=data)
 
     def token(self, client: Registered | None = None, **data: Any) -> httpx.Response:
         """Ask for tokens."""

@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -80,16 +81,31 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(state)
 
 
+@contextmanager
+def new_database(server: str, template: str = "template0", strategy: str = "file_copy") -> Iterator[str]:
+    """Create a database, give its URL, and drop it in the end.
+
+    Args:
+        server: the URL of any database of the server.
+        template: the name of the database to copy.
+        strategy: how; ``wal_log`` is faster where there is little to copy and others write at the same time.
+    """
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY {}").format(
+                sql.Identifier(name), sql.Identifier(template), sql.Identifier(strategy)
+            )
+        )
+        yield with_database(server, name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.fixture
 def database_url(postgres_server: str) -> Iterator[str]:
     """Create an empty database and return its URL."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY file_copy").format(sql.Identifier(name))
-        )
-        yield with_database(postgres_server, name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with new_database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -110,15 +126,8 @@ def _migrated(postgres_server: str) -> str:
 @pytest.fixture
 def migrated_url(postgres_server: str, _migrated: str) -> Iterator[str]:
     """Create a database with the schema and no rows, and return its URL."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                sql.Identifier(name), sql.Identifier(_migrated)
-            )
-        )
-        yield with_database(postgres_server, name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with new_database(postgres_server, _migrated, "wal_log") as url:
+        yield url
 
 
 @pytest.fixture

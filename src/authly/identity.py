@@ -52,12 +52,13 @@ class Identity:
             settings.password_hash_threads,
             settings.password_hash_queue,
         )
-        users, credentials = UserRepository(database), CredentialRepository(database)
+        self.credentials = CredentialRepository(database)
+        users = UserRepository(database)
         policy = PasswordPolicy(settings.password_min_length)
         self.users = UserService(
             database=database,
             users=users,
-            credentials=credentials,
+            credentials=self.credentials,
             devices=self.devices,
             throttle=self.throttle,
             hasher=self.hasher,
@@ -69,7 +70,7 @@ class Identity:
         self.authentication = AuthenticationService(
             database=database,
             users=users,
-            credentials=credentials,
+            credentials=self.credentials,
             devices=self.devices,
             throttle=self.throttle,
             hasher=self.hasher,

@@ -127,6 +127,12 @@ def _username(value: str) -> str:
     return value
 
 
+def _readable_file(value: Path) -> Path:
+    if not value.is_file() or not os.access(value, os.R_OK):
+        raise ValueError("not a file that can be read")
+    return value.absolute()
+
+
 def _database_url(value: str) -> str:
     if urlsplit(value).scheme not in {"postgresql", "postgres"}:
         raise ValueError("not a PostgreSQL URL")
@@ -420,8 +426,10 @@ class Settings(BaseSettings):
         ge=1,
         le=3600,
     )
-    theme: Path | None = _setting(
-        None, "a CSS file", "A stylesheet for the pages, which comes after Authly's own and may set its variables."
+    theme: Annotated[Path, AfterValidator(_readable_file)] | None = _setting(
+        None,
+        "a CSS file that can be read",
+        "A stylesheet for the pages, which comes after Authly's own and may set its variables.",
     )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = _setting(
         "info", "debug, info, warning, error or critical", "The least important log lines to write."
@@ -550,7 +558,7 @@ def _shown(field: str, held: Any) -> str:
         return f"a password of {len(str(held))} characters"
     if field == "secret_key":
         return "a value that is not shown, since it is secret"
-    return without_password(str(held)) if field == "database_url" else repr(str(held))
+    return without_password(str(held)) if field in {"database_url", "redis_url"} else repr(str(held))
 
 
 def load_settings() -> Settings:
@@ -569,8 +577,6 @@ def load_settings() -> Settings:
             # pydantic names a field by its alias where it has one, else by its own name.
             place = str(problem["loc"][0])
             field = names.get(place, place)
-            held = str(problem["input"])
-            shown = without_password(held) if field in {"database_url", "redis_url"} else repr(held)
             shown = _shown(field, problem["input"])
             lines.append(f"{variable_name(field)} holds {shown}, but accepts {accepts(field)}.")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from error

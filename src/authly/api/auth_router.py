@@ -167,7 +167,12 @@ def auth_router(
                 problem = str(error)
         if problem:
             return sign_up_page(request, session, return_to, username, email, problem, 400)
-        login = await authentication.log_in(username, new, visiting, session)
+        try:
+            login = await authentication.log_in(username, new, visiting, session)
+        except LoginRefusedError as error:
+            # Somebody tried this name before it was anybody's.
+            problem, status, headers = _refusal(error)
+            return login_page(request, session, return_to, username, problem, status, headers)
         response = RedirectResponse(return_to, 303, _NO_STORE)
         remember(response, login.session_cookie, login.device_cookie)
         return response

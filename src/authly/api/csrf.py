@@ -11,7 +11,6 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 COOKIE = "__Host-authly_csrf"
 FIELD = "csrf_token"
@@ -58,11 +57,9 @@ def comes_from_here(headers: Mapping[str, str]) -> bool:
     if site is not None:
         # "none" is a person who typed an address or reloads; no other site can bring that about.
         return site in {"same-origin", "none"}
-    origin = headers.get("origin")
-    if origin is None:
-        return True
     # By host and port alone: behind a proxy Authly does not know by which scheme it is called.
-    return urlsplit(origin).netloc == headers.get("host")
+    host = headers.get("host", "")
+    return headers.get("origin") in {None, f"https://{host}", f"http://{host}"}
 
 
 def _digest(value: str, session: str, salt: str) -> str:

@@ -21,8 +21,6 @@ _STATIC = {
     "authly.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-# Addresses of static files contain a hash of them.
-_FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
 
 
 class Pages:
@@ -93,15 +91,20 @@ class Pages:
         router = APIRouter(prefix="/static")
 
         @router.api_route("/{name}", methods=["GET", "HEAD"], include_in_schema=False)
-        async def static(name: str) -> Response:
+        async def static(name: str, v: str = "") -> Response:
             if name not in self._files:
                 return Response("There is no such file.\n", 404, media_type="text/plain")
-            return Response(self._files[name], 200, {**_FOR_EVER, "content-type": self._types[name]})
+            caching = "public, max-age=31536000, immutable" if v == self._hash(name) else "no-cache"
+            headers = {"cache-control": caching, "content-type": self._types[name]}
+            return Response(self._files[name], 200, headers)
 
         return router
 
     def _address(self, name: str) -> str:
-        return f"/static/{name}?v={hashlib.sha256(self._files[name]).hexdigest()[:16]}"
+        return f"/static/{name}?v={self._hash(name)}"
+
+    def _hash(self, name: str) -> str:
+        return hashlib.sha256(self._files[name]).hexdigest()[:16]
 
 
 def set_cookie(response: Response, name: str, value: str, *, same_site: str, max_age: int | None = None) -> None:

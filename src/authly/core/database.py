@@ -26,6 +26,8 @@ _CONNECTION_OPTIONS = {
     "keepalives_interval": 5,
     "keepalives_count": 2,
 }
+# Whoever has a connection can go on.
+FULL = "the server has no connection left"
 _SIMPLE_REASONS = {
     "connection refused": "connection refused",
     "no such file": "there is no socket at this path",
@@ -41,8 +43,8 @@ _SIMPLE_REASONS = {
     "terminating connection": "the server ended the connection",
     "server closed the connection": "the server ended the connection",
     "the connection is lost": "the server ended the connection",
-    "too many clients": "the server has no connection left",
-    "remaining connection slots": "the server has no connection left",
+    "too many clients": FULL,
+    "remaining connection slots": FULL,
 }
 
 

@@ -27,9 +27,32 @@ Parameters = Mapping[str, Any] | Sequence[Any] | None
 Sql = LiteralString | sql.Composed
 Status = Literal["success", "error"]
 
+_AWAY = "The database does not answer at this moment."
+
 
 class DatabaseUnavailableError(RuntimeError):
     """The database does not answer now; the same request may succeed later."""
+
+
+class Availability(Protocol):
+    """Whoever knows whether the database answers."""
+
+    def is_away(self) -> bool:
+        """Tell whether it is known not to answer, so that nobody need wait to find out."""
+
+    def doubt(self) -> None:
+        """Note that it did not answer."""
+
+
+class AlwaysAvailable:
+    """Knows nothing: each query finds out by itself."""
+
+    def is_away(self) -> bool:
+        """Tell that it may answer."""
+        return False
+
+    def doubt(self) -> None:
+        """Do nothing."""
 
 
 class QueryObserver(Protocol):
@@ -59,11 +82,13 @@ class Executor(ABC):
     Args:
         observer: is told of each query.
         timer: what to time with, in seconds.
+        availability: knows whether the database answers.
     """
 
-    def __init__(self, observer: QueryObserver, timer: Callable[[], float]) -> None:
+    def __init__(self, observer: QueryObserver, timer: Callable[[], float], availability: Availability) -> None:
         self._observer = observer
         self._timer = timer
+        self._availability = availability
 
     @abstractmethod
     def _connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
@@ -82,7 +107,7 @@ class Executor(ABC):
             DatabaseUnavailableError: the database is away.
             psycopg.Error: it refused the query.
         """
-        with _unavailable():
+        with self._available():
             async with self._connection() as connection, connection.cursor(row_factory=kwargs_row(make)) as cursor:
                 status: Status = "error"
                 began = self._timer()
@@ -94,14 +119,28 @@ class Executor(ABC):
                     self._observer.query_ended(operation, status, self._timer() - began)
                 return Result(rows, cursor.rowcount)
 
+    @contextmanager
+    def _available(self) -> Iterator[None]:
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            # Without a code there was no answer; class 57 is what a server says that ends.
+            if error.sqlstate is None or error.sqlstate.startswith("57P"):
+                self._availability.doubt()
+            raise DatabaseUnavailableError(_AWAY) from error
+
 
 class Transaction(Executor):
     """Runs queries that take effect together or not at all. Made by :meth:`Database.transaction`."""
 
     def __init__(
-        self, connection: AsyncConnection[TupleRow], observer: QueryObserver, timer: Callable[[], float]
+        self,
+        connection: AsyncConnection[TupleRow],
+        observer: QueryObserver,
+        timer: Callable[[], float],
+        availability: Availability,
     ) -> None:
-        super().__init__(observer, timer)
+        super().__init__(observer, timer, availability)
         self._pinned = connection
 
     @asynccontextmanager
@@ -116,15 +155,22 @@ class Database(Executor):
         pool: the worker's connections.
         observer: is told of each query.
         timer: what to time with, in seconds.
+        availability: knows whether the database answers.
     """
 
     def __init__(
-        self, pool: Pool, observer: QueryObserver | None = None, timer: Callable[[], float] = time.perf_counter
+        self,
+        pool: Pool,
+        observer: QueryObserver | None = None,
+        timer: Callable[[], float] = time.perf_counter,
+        availability: Availability | None = None,
     ) -> None:
-        super().__init__(observer or NullObserver(), timer)
+        super().__init__(observer or NullObserver(), timer, availability or AlwaysAvailable())
         self._pool = pool
 
     def _connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
+        if self._availability.is_away():
+            raise DatabaseUnavailableError(_AWAY)
         return self._pool.connection()
 
     @asynccontextmanager
@@ -134,9 +180,9 @@ class Database(Executor):
         Raises:
             DatabaseUnavailableError: the database is away, or went away before it confirmed the commit.
         """
-        with _unavailable():
-            async with self._pool.connection() as connection, connection.transaction():
-                yield Transaction(connection, self._observer, self._timer)
+        with self._available():
+            async with self._connection() as connection, connection.transaction():
+                yield Transaction(connection, self._observer, self._timer, self._availability)
 
 
 class Repository:
@@ -165,11 +211,3 @@ class Repository:
     async def _execute(self, operation: str, query: Sql, parameters: Parameters = None) -> int:
         """Return how many rows were changed."""
         return (await self._executor.run(operation, query, parameters, dict)).changed
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    try:
-        yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise DatabaseUnavailableError("The database does not answer; try again in a moment.") from error

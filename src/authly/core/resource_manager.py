@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 from psycopg_pool import PoolTimeout
 
-from authly.core.database import Pool, connect, create_pool, explain
+from authly.core.database import FULL, Pool, connect, create_pool, explain
 from authly.core.migrations import MigrationError, installation_id, migrate
 from authly.core.repository import DatabaseUnavailableError
 
@@ -55,6 +55,7 @@ class ResourceManager:
         self._judged = asyncio.Event()
         self._questions: set[asyncio.Task[None]] = set()
         self._supervisor: asyncio.Task[None] | None = None
+        self._away = True
         self._first_steps: list[Callable[[], Awaitable[None]]] = []
 
     def before_ready(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -65,6 +66,14 @@ class ResourceManager:
         """Begin to connect, in the background. The pool opens when the schema is up to date."""
         if self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise(), name="authly-database")
+
+    def is_away(self) -> bool:
+        """Tell whether the database is known not to answer."""
+        return self._away
+
+    def doubt(self) -> None:
+        """Have it found out, soon, whether the database answers."""
+        self._lost.set()
 
     async def check(self) -> Readiness:
         """Ask the database and tell whether it answers. Takes a second at most.
@@ -137,6 +146,7 @@ class ResourceManager:
         else:
             # Replaces connections that broke, now rather than when a request finds them.
             await self.pool.check()
+        self._away = False
         await self._take_first_steps()
         if not self._readiness.ready:
             _log.info(
@@ -175,6 +185,7 @@ class ResourceManager:
             trouble, detail = "first start failed", str(error)
         else:
             trouble, detail = "database unreachable", explain(error, self._url)
+        self._away = detail != FULL or self.pool.closed
         # Once, not for each attempt.
         if not self._readiness.reason.startswith(trouble):
             _log.warning("database_unavailable", reason=f"{trouble}: {detail}")

@@ -1,11 +1,13 @@
 """The public keys of clients that authenticate with assertions."""
 
+import base64
 from typing import Any
 
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 _MOST = 10
+_LEAST_RSA_BITS = 2048
 # What a key can sign with; the same key never verifies more than this (RFC 8725, section 3.1).
 _CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
@@ -29,9 +31,14 @@ def read(jwks: dict[str, Any]) -> list[PublicKey]:
     if any(not isinstance(key, dict) or key.keys() & {"d", "k", "p", "q", "oth"} for key in found):
         raise ClientKeysError("it has a private or symmetric key; register public keys alone")
     try:
+        # Before joserfc sees them, which warns of weak keys and takes them.
+        if any(key.get("kty") == "RSA" and _bits(key["n"]) < _LEAST_RSA_BITS for key in found):
+            raise ClientKeysError("it has an RSA key of less than 2048 bits")
         keys = KeySet.import_key_set({"keys": found}).keys
         for key in keys:
             _ = key.public_key if isinstance(key, (RSAKey, ECKey, OKPKey)) else None
+    except ClientKeysError:
+        raise
     except (JoseError, ValueError, KeyError, TypeError) as error:
         raise ClientKeysError("it has a key that cannot be read") from error
     return [_checked(key) for key in keys]
@@ -46,10 +53,12 @@ def algorithms_of(key: PublicKey) -> tuple[str, ...]:
     return ("EdDSA", "Ed25519")
 
 
+def _bits(modulus: str) -> int:
+    return int.from_bytes(base64.urlsafe_b64decode(modulus + "=="), "big").bit_length()
+
+
 def _checked(key: object) -> PublicKey:
     if isinstance(key, RSAKey):
-        if key.public_key.key_size < 2048:
-            raise ClientKeysError("it has an RSA key of less than 2048 bits")
         return key
     if isinstance(key, ECKey) and key.curve_name in _CURVES:
         return key

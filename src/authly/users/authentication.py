@@ -1,10 +1,13 @@
 """How users prove who they are: logging in and out, and changing the password."""
 
+import contextlib
 import hashlib
 import secrets
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import TypeGuard, TypeVar
 from uuid import UUID
 
 from authly.audit.models import ANONYMOUS, AuditEvent, Party
@@ -18,6 +21,7 @@ from authly.users.passwords import HasherBusyError, PasswordHasher, PasswordPoli
 from authly.users.repository import CredentialRepository, UserRepository
 from authly.users.throttle import Attempt, DeviceRepository, LoginBlockedError, LoginThrottle
 
+T = TypeVar("T")
 KNOWN_FOR = timedelta(days=365)
 _DEVICE_LENGTH = 43
 _NOBODY = UUID(int=0)
@@ -179,7 +183,7 @@ class AuthenticationService:
         if old_hash is None or not await self._verify(attempt, old_hash, current):
             await self._record_failure(LoginFailure.CREDENTIALS, attempt, user, visitor)
             raise LoginRefusedError(LoginFailure.CREDENTIALS)
-        new_hash = await self._hasher.hash(new)
+        new_hash = await self._attempting(attempt, self._hasher.hash(new))
         device = secrets.token_urlsafe(32)
         async with self._database.transaction() as transaction:
             if not await self._credentials.within(transaction).change(user.user_id, old_hash, new_hash, self._clock()):
@@ -201,7 +205,7 @@ class AuthenticationService:
         return cookie, device
 
     async def _known_device(self, device: str | None, username: str) -> bytes | None:
-        if device is None or len(device) != _DEVICE_LENGTH or not device.isascii() or not is_username(username):
+        if not _can_be_device(device) or not is_username(username):
             return None
         device_hash = _hash(device)
         return device_hash if await self._devices.is_known(device_hash, username, self._clock()) else None
@@ -213,8 +217,11 @@ class AuthenticationService:
             raise LoginRefusedError(LoginFailure.LOCKED, error.retry_after) from error
 
     async def _verify(self, attempt: Attempt, password_hash: str | None, password: str) -> bool:
+        return await self._attempting(attempt, self._hasher.verify(password_hash, password))
+
+    async def _attempting(self, attempt: Attempt, work: Awaitable[T]) -> T:
         try:
-            return await self._hasher.verify(password_hash, password)
+            return await work
         except HasherBusyError:
             await self._throttle.withdrawn(attempt)
             raise
@@ -241,9 +248,13 @@ class AuthenticationService:
         visitor: Visitor,
         replacing: Session | None,
     ) -> Login:
-        outdated = self._hasher.is_outdated(password_hash)
-        better_hash = await self._hasher.hash(password) if outdated else password_hash
-        device = secrets.token_urlsafe(32)
+        better_hash = password_hash
+        if self._hasher.is_outdated(password_hash):
+            # Where too many wait, at another login.
+            with contextlib.suppress(HasherBusyError):
+                better_hash = await self._hasher.hash(password)
+        # A browser keeps its name: more than one person may use it.
+        device = visitor.device if _can_be_device(visitor.device) else secrets.token_urlsafe(32)
         async with self._database.transaction() as transaction:
             # Keeps a change of the password waiting: the session of a login that saw the old one shall end by it.
             if not await self._credentials.within(transaction).replace(user.user_id, password_hash, better_hash):
@@ -265,6 +276,10 @@ class AuthenticationService:
                 transaction=transaction,
             )
         return Login(user, session, cookie, device)
+
+
+def _can_be_device(cookie: str | None) -> TypeGuard[str]:
+    return cookie is not None and len(cookie) == _DEVICE_LENGTH and cookie.isascii()
 
 
 def _hash(value: str) -> bytes:

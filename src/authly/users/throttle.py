@@ -44,7 +44,7 @@ class Counted(NamedTuple):
     """What counting an attempt gave."""
 
     failures: int
-    blocked_until: datetime
+    blocked_until: datetime | None
 
 
 class Attempt(NamedTuple):
@@ -72,16 +72,16 @@ class LoginFailureRepository(Repository):
             Counted,
             """
             INSERT INTO login_failures AS known (key, failures, last_at, blocked_until)
-            VALUES (%(key)s, 1, %(now)s, %(now)s)
+            VALUES (%(key)s, 1, %(now)s, NULL)
             ON CONFLICT (key) DO UPDATE
             SET (failures, last_at, blocked_until) = (
-                SELECT n, %(now)s, %(now)s::timestamptz + make_interval(secs => CASE
-                    WHEN n <= %(free)s THEN 0
-                    ELSE least(%(longest)s::float8, %(first)s::float8 * power(2, least(n - %(free)s - 1, 30)))
-                END)
+                -- No delay is NULL and not now: whoever waited for this row looked at the clock before.
+                SELECT n, %(now)s, CASE WHEN n > %(free)s THEN %(now)s::timestamptz + make_interval(
+                    secs => least(%(longest)s::float8, %(first)s::float8 * power(2, least(n - %(free)s - 1, 30)))
+                ) END
                 FROM (SELECT CASE WHEN known.last_at < %(forgotten)s THEN 1 ELSE known.failures + 1 END AS n)
             )
-            WHERE known.blocked_until <= %(now)s
+            WHERE known.blocked_until IS NULL OR known.blocked_until <= %(now)s
             RETURNING failures, blocked_until
             """,
             {
@@ -102,22 +102,17 @@ class LoginFailureRepository(Repository):
 
     async def take(self, key: bytes) -> int:
         """Forget the failures of a key, and return how many it were."""
-        return (
-            await self._one(
-                "login_failures.take", _failures, "DELETE FROM login_failures WHERE key = %s RETURNING failures", (key,)
-            )
-            or 0
-        )
+        query = "DELETE FROM login_failures WHERE key = %s RETURNING failures AS number"
+        return await self._one("login_failures.take", _number, query, (key,)) or 0
 
-    async def take_back(self, key: bytes, failures: int, now: datetime) -> None:
+    async def take_back(self, key: bytes, failures: int) -> None:
         """Count so many failures less, and let the next attempt be admitted at once."""
         await self._execute(
             "login_failures.take_back",
             """
-            UPDATE login_failures SET failures = greatest(0, failures - %(failures)s), blocked_until = %(now)s
-            WHERE key = %(key)s
+            UPDATE login_failures SET failures = greatest(0, failures - %s), blocked_until = NULL WHERE key = %s
             """,
-            {"key": key, "failures": failures, "now": now},
+            (failures, key),
         )
 
     async def delete_before(self, moment: datetime, limit: int) -> int:
@@ -176,28 +171,27 @@ class LoginThrottle:
             if device is not None:
                 own_key = _key(account, "device", device.hex())
                 counted = await self._count(failures, own_key, now, self._own)
-                return Attempt(own_key, None, blocks=counted.blocked_until > now)
+                return Attempt(own_key, None, blocks=counted.blocked_until is not None)
             own_key, account_key = _key(account, "network", network_of(address or "")), account_key_of(account)
             # Always in this order, so that no two attempts wait for one another.
             own = await self._count(failures, own_key, now, self._own)
             shared = await self._count(failures, account_key, now, self._account)
-            return Attempt(own_key, account_key, blocks=max(own.blocked_until, shared.blocked_until) > now)
+            return Attempt(own_key, account_key, blocks=(own.blocked_until or shared.blocked_until) is not None)
 
     async def succeeded(self, attempt: Attempt, transaction: Transaction) -> None:
         """Take back what an attempt and those before it counted: they were the owner's."""
         failures = self._failures.within(transaction)
         taken = await failures.take(attempt.own_key)
         if attempt.account_key is not None:
-            await failures.take_back(attempt.account_key, taken, self._clock())
+            await failures.take_back(attempt.account_key, taken)
 
     async def withdrawn(self, attempt: Attempt) -> None:
         """Take back an attempt that nobody judged."""
-        now = self._clock()
         async with self._database.transaction() as transaction:
             failures = self._failures.within(transaction)
             for key in (attempt.own_key, attempt.account_key):
                 if key is not None:
-                    await failures.take_back(key, 1, now)
+                    await failures.take_back(key, 1)
 
     async def forgive(self, username: str, transaction: Transaction) -> None:
         """Forget the attempts at an account from anywhere."""
@@ -237,14 +231,14 @@ class DeviceRepository(Repository):
         """Tell whether a user logged in with a device before."""
         found = await self._one(
             "known_devices.is_known",
-            _moment,
+            _number,
             """
-            SELECT expires_at AS blocked_until FROM known_devices JOIN users USING (user_id)
+            SELECT count(*) AS number FROM known_devices JOIN users USING (user_id)
             WHERE device_hash = %s AND lower(username) = lower(%s) AND expires_at > %s
             """,
             (device_hash, username, now),
         )
-        return found is not None
+        return bool(found)
 
     async def forget_all(self, user_id: UUID) -> None:
         """Know no device of a user."""
@@ -273,9 +267,9 @@ def _key(account: str, kind: str, rest: str) -> bytes:
     return hashlib.sha256(f"{kind}\0{rest}\0{account}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _moment(*, blocked_until: datetime) -> datetime:
+def _moment(*, blocked_until: datetime | None) -> datetime | None:
     return blocked_until
 
 
-def _failures(*, failures: int) -> int:
-    return failures
+def _number(*, number: int) -> int:
+    return number

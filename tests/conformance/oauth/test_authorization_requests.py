@@ -293,7 +293,7 @@ def test_answers_name_their_issuer(server: Server, client: Registered) -> None:
 
 
 def test_pages_are_framed_by_nobody_and_cached_nowhere(server: Server, client: Registered) -> None:
-    """The consent page cannot be laid under another one (RFC 9700, section 4.16), and lets its form lead to the client."""
+    """The consent page cannot be laid under another (RFC 9700, section 4.16); its form may lead to the client."""
     person = server.person()
     person.open(server.authorize_url(client))
     person.log_in()

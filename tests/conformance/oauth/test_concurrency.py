@@ -29,7 +29,7 @@ def at_once(server: Server, client: Registered, form: dict[str, str]) -> list[ht
     async def send() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=MANY)
         async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60) as http:
-            auth = client.basic if client.secret else None
+            auth = client.basic if client.secret else httpx.USE_CLIENT_DEFAULT
             return list(await asyncio.gather(*(http.post("/oauth2/token", data=form, auth=auth) for _ in range(MANY))))
 
     return asyncio.run(send())

@@ -5,6 +5,7 @@ import json
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -107,7 +108,7 @@ def test_token_requests(server: Server, client: Registered, data: Any) -> None:
     )
     pairs = data.draw(st.lists(st.tuples(names | ANYTHING, values | ANYTHING), max_size=6))
     content = urlencode([(name, value.encode("utf-8", "surrogatepass")) for name, value in pairs])
-    auth = client.basic if data.draw(st.booleans()) else None
+    auth = client.basic if data.draw(st.booleans()) else httpx.USE_CLIENT_DEFAULT
     headers = {"content-type": "application/x-www-form-urlencoded"}
     for path in ("token", "revoke", "introspect", "par"):
         check(server.http.post(f"/oauth2/{path}", content=content, headers=headers, auth=auth), server)
@@ -119,7 +120,7 @@ def test_authorization_headers(server: Server, header: bytes) -> None:
     """Any header that HTTP allows."""
     value = bytes(byte for byte in header if 32 <= byte < 127 or byte > 160).strip()
     for scheme in (b"", b"Basic ", b"Bearer "):
-        headers = {"authorization": (scheme + value).strip()}
+        headers = {b"authorization": (scheme + value).strip()}
         check(server.http.post("/oauth2/token", data={"grant_type": "x"}, headers=headers), server)
 
 

@@ -29,7 +29,8 @@ def test_answers_are_documented(server: Server) -> None:
     service = server.service()
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     asked = set()
-    for operation in (result.ok() for result in schema.get_all_operations()):
+    for result in schema.get_all_operations():
+        operation = result.ok()  # type: ignore[union-attr]  # or the document is wrong, and this test fails
         if operation.path.startswith("/admin"):
             continue  # asked by its own tests, which have its tokens
 

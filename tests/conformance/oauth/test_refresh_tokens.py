@@ -48,7 +48,7 @@ def test_reuse_ends_the_family(server: Server, client: Registered) -> None:
 
 
 def test_reuse_within_the_grace_once_the_successor_was_used(server: Server, client: Registered) -> None:
-    """Who has used the successor has had the answer: whoever repeats the request is somebody else (RFC 9700, 4.14.2)."""
+    """Who used the successor has had the answer: a retry is somebody else's (RFC 9700, section 4.14.2)."""
     first = server.tokens(client)
     second = server.refresh(client, first["refresh_token"]).json()
     third = server.refresh(client, second["refresh_token"]).json()
@@ -162,6 +162,7 @@ def test_nothing_is_kept_in_the_clear(server: Server, client: Registered) -> Non
     pkce = Pkce()
     code = server.code(client, pkce)
     tokens = server.redeem(client, code, pkce).json()
+    assert client.secret
     tables = server.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     for (table,) in tables:
         for (row,) in server.sql(f'SELECT t::text FROM "{table}" AS t'):

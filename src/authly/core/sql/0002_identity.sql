@@ -43,7 +43,7 @@ CREATE TABLE login_failures (
     key           bytea PRIMARY KEY CHECK (length(key) = 32),
     failures      integer NOT NULL,
     last_at       timestamptz NOT NULL,
-    blocked_until timestamptz NOT NULL
+    blocked_until timestamptz
 );
 
 CREATE INDEX login_failures_last_at ON login_failures (last_at);
