@@ -1,13 +1,16 @@
 """Limits and guards of a running instance: exact over all workers, and with a store that comes and goes."""
 
 import json
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import psycopg
 import pytest
 
+from tests.administration import Administration
 from tests.instance import Instance, total
 from tests.integration.test_database_away import Server, server  # noqa: F401 - a fixture
 from tests.processes import wait_until
@@ -95,6 +98,49 @@ def test_valkey_comes_and_goes(own_valkey: Valkey, make_instance: MakeInstance) 
     assert 2 <= events["rate_limit_store_available"] <= 6
 
 
+def test_tokens_while_valkey_is_away(own_valkey: Valkey, migrated_url: str, make_instance: MakeInstance) -> None:
+    """Killed under traffic, Valkey costs clients nothing: each gets its token, and changes are seen all the same."""
+    instance = make_instance(
+        AUTHLY_DATABASE_URL=migrated_url,
+        AUTHLY_REDIS_URL=own_valkey.url,
+        AUTHLY_RATE_LIMIT_TOKEN="60000/minute",
+        AUTHLY_RATE_LIMIT_LOGIN="1000/minute",
+    ).start()
+    wait_until(lambda: instance.log().count("database_available") == 3, 30)
+    administration = Administration(instance)
+    client = administration.json("clients", "create", "--name", "A", "--type", "confidential", "--scope", "admin:read")
+
+    def token() -> int:
+        return administration.form("/oauth2/token", client, grant_type="client_credentials").status
+
+    def everywhere(status: int) -> bool:
+        return all(token() == status for _ in range(9))
+
+    wait_until(lambda: everywhere(200))
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(token) for _ in range(100)]
+        own_valkey.kill()
+        asking += [threads.submit(token) for _ in range(100)]
+        assert Counter(future.result() for future in asking) == {200: 200}
+    wait_until(lambda: instance.get("/login", method="POST")[0] == 503)
+    # Nobody hears of it, and so nobody remembers anything.
+    administration.run("clients", "disable", client["client_id"])
+    wait_until(lambda: everywhere(401))
+    own_valkey.start()
+    administration.run("clients", "enable", client["client_id"])
+    wait_until(lambda: everywhere(200))
+    # Long before anybody would forget by itself.
+    administration.run("clients", "disable", client["client_id"])
+    wait_until(lambda: everywhere(401), 10)
+    wait_until(lambda: instance.get("/login", method="POST")[0] == 403)
+    with psycopg.connect(migrated_url) as connection:
+        issued = connection.execute("SELECT count(*) FROM access_tokens").fetchone()
+    answered = total(
+        instance.series(), "authly_http_requests_total", endpoint="/oauth2/token", status_code="200", method="POST"
+    )
+    assert issued == (answered,)
+
+
 def test_postgresql_comes_and_goes(server: Server, make_instance: MakeInstance) -> None:  # noqa: F811
     """While PostgreSQL is away, workers count by themselves where the policy is open; afterwards for all again."""
     instance = make_instance(
@@ -112,6 +158,30 @@ def test_postgresql_comes_and_goes(server: Server, make_instance: MakeInstance) 
     server.start()
     before = count(checks)
     wait_until(lambda: instance.get(PAGE)[0] == 200 and count(checks) > before, 20)
+
+
+@pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
+def test_a_proxy_on_a_unix_socket(worker_class: str, make_instance: MakeInstance) -> None:
+    """Whoever connects to a Unix socket is a proxy, and is believed about whom it speaks for."""
+    instance = make_instance(AUTHLY_WORKER_CLASS=worker_class, AUTHLY_WORKERS="1", AUTHLY_ADMIN_NETWORKS="192.0.2.0/24")
+    path = instance.folder / "s"
+    instance.environment["AUTHLY_BIND"] = f"unix:{path}"
+    instance.spawn()
+
+    def ask(client: str) -> int:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(path))
+                request = (
+                    f"GET /admin/v1/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {client}\r\n\r\n"
+                )
+                connection.sendall(request.encode())
+                return int(connection.recv(4096).split(b" ")[1])
+        except (OSError, IndexError):
+            return 0
+
+    wait_until(lambda: ask("192.0.2.1") == 404, 30)
+    assert ask("198.51.100.1") == 403
 
 
 def test_guards(make_instance: MakeInstance) -> None:

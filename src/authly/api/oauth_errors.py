@@ -23,8 +23,8 @@ class ErrorBody(BaseModel):
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return, for the OpenAPI document, the answers that are protocol errors."""
-    return {status: {"model": ErrorBody} for status in statuses}
+    """Return, for the OpenAPI document, the answers that are protocol errors, and that there were too many requests."""
+    return {status: {"model": ErrorBody} for status in sorted({*statuses, 429})}
 
 
 def install(app: FastAPI) -> None:

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -153,6 +153,12 @@ class RateLimiter:
         self._ask_again_at = self._clock() + _PAUSE
 
 
+class _Endpoint(NamedTuple):
+    """Stands for the route that a refused request would have taken, for whoever counts by routes."""
+
+    path: str
+
+
 class RateLimitMiddleware:
     """Counts each request of a client under the policy of what it asks for.
 
@@ -181,7 +187,12 @@ class RateLimitMiddleware:
         if scope["type"] != "http" or scope["path"].startswith(self._exempt):
             await self._app(scope, receive, send)
             return
-        policy = self._policies.get((scope["method"], scope["path"]), Policy.DEFAULT)
+        policy = self._policies.get((scope["method"], scope["path"]))
+        if policy is None:
+            policy = Policy.DEFAULT
+        else:
+            # The router puts the route in its place.
+            scope["route"] = _Endpoint(scope["path"])
         try:
             verdict = await self._limiter.hit(policy, network_of((scope.get("client") or ("",))[0]))
         except RateLimiterUnavailableError:

@@ -3,9 +3,12 @@
 import asyncio
 
 import pytest
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from authly.api.rate_limiter import Policy, RateLimiter, RateLimiterUnavailableError, RateLimitMiddleware
 from authly.core.rate_limits import Limit, MemoryStore, Verdict
+from authly.monitoring.middleware import route_template
 from tests.asgi import Echo, ask
 
 pytestmark = pytest.mark.anyio
@@ -97,6 +100,20 @@ async def test_clients_and_policies_are_counted_apart(scene: Scene) -> None:
     assert (await ask(scene.app, "POST", "/login", client="2001:db8::2")).status == 429
     assert (await ask(scene.app, "POST", "/login", client="2001:db8:0:1::1")).status == 200
     assert (await ask(scene.app, "POST", "/token", client="2001:db8::1")).status == 200
+
+
+async def test_a_refused_request_counts_for_its_endpoint(scene: Scene) -> None:
+    """Whoever counts by routes finds the one that a refused request would have taken."""
+    templates = []
+
+    async def counting(scope: ASGIScope, receive: Receive, send: Send) -> None:
+        await scene.app(scope, receive, send)
+        templates.append(route_template(scope))
+
+    for _ in range(3):
+        await ask(counting, "POST", "/login")
+    await ask(counting, "POST", "/made-up")
+    assert templates == ["/login", "/login", "/login", "unmatched"]
 
 
 async def test_no_limit(scene: Scene) -> None:
