@@ -222,7 +222,7 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send_with_fields)
             return
         wait = math.ceil(verdict.wait)
-        _log.info("rate_limited", policy=policy, wait_seconds=wait)
+        _log.debug("rate_limited", policy=policy, wait_seconds=wait)
         await refuse(
             scope,
             send,
