@@ -7,9 +7,11 @@ import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
@@ -19,6 +21,7 @@ from pydantic import SecretStr
 
 from authly.audit.models import SYSTEM
 from authly.core.database import create_pool
+from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.repository import Database
 from authly.identity import Identity
 from authly.oauth.models import AuthMethod, Client, ClientSettings, ClientType, GrantType
@@ -133,7 +136,9 @@ class Server:
                 finally:
                     identity.hasher.close()
 
-        return asyncio.run(call())
+        # In a thread of its own: that of a test with a browser has an event loop already.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(call())).result()
 
     def client(
         self,
@@ -354,3 +359,12 @@ def claims_of(token: str) -> dict[str, Any]:
 def is_description(text: str) -> bool:
     """Tell whether a description has only the characters that RFC 6749, section 5.2 allows."""
     return re.fullmatch(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+", text) is not None
+
+
+def embedded_url(state: Path) -> str:
+    """Return the URL of the PostgreSQL that an instance runs in its state directory."""
+    server = EmbeddedPostgres(state)
+    try:
+        return server.start()
+    finally:
+        server.release()

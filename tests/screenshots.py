@@ -10,6 +10,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import CHROMIUM, OPTIONS
 from tests.instance import NO_DATABASE, REPOSITORY, Instance
+from tests.oauth import Server, embedded_url
 from tests.processes import wait_until
 
 _FOLDER = REPOSITORY / "docs/images"
@@ -38,6 +39,8 @@ def main() -> None:
         try:
             instance.start()
             wait_until(lambda: instance.get("/health/ready")[0] == 200, 30)
+            server = Server(instance, embedded_url(instance.folder / "state"))
+            consent = server.authorize_url(server.client(name="Photo Prints", scopes=("profile", "email")))
             for suffix in ("", "-dark"):
                 page = browser.new_page(
                     java_script_enabled=False,
@@ -45,7 +48,7 @@ def main() -> None:
                     viewport={"width": 800, "height": 760},
                     base_url=f"http://{instance.address}",
                 )
-                walk(page, suffix)
+                walk(page, suffix, consent)
             page = browser.new_page(
                 java_script_enabled=False,
                 viewport={"width": 800, "height": 760},
@@ -67,7 +70,7 @@ def main() -> None:
             browser.close()
 
 
-def walk(page: Page, suffix: str) -> None:
+def walk(page: Page, suffix: str, consent: str) -> None:
     """Go through the pages."""
     page.goto("/login")
     take(page, f"login{suffix}")
@@ -82,6 +85,8 @@ def walk(page: Page, suffix: str) -> None:
     take(page, "account")
     page.get_by_role("link", name="Change password").click()
     take(page, "password")
+    page.goto(consent)
+    take(page, "consent")
     page.goto("/account")
     page.get_by_role("button", name="Sign out").click()
     take(page, "signed-out")

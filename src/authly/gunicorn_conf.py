@@ -12,6 +12,7 @@ from typing import Any
 
 from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from authly.core.secret_key import SecretKeyError, read_or_create
 from authly.measuring import exporter_configuration
 from authly.monitoring.gunicorn import Hooks, NullMonitoring, StartRefusedError, at_each_turn
 from authly.monitoring.gunicorn import monitoring as monitoring_of
@@ -57,6 +58,7 @@ def on_starting(server: Any) -> None:
     # For the control socket at least; where it cannot be made, Gunicorn says so and goes without.
     with contextlib.suppress(OSError):
         settings.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_secret_key()
     monitoring.on_starting(server)
     _start_database(server)
 
@@ -80,6 +82,16 @@ def pre_exec(server: Any) -> None:
 def on_exit(server: Any) -> None:
     """End the exporter."""
     monitoring.on_exit(server)
+
+
+def _make_secret_key() -> None:
+    """Make the secret key where none is configured; a worker that cannot would end the service with a traceback."""
+    if settings.secret_key is not None:
+        return
+    try:
+        read_or_create(settings.state_path)
+    except SecretKeyError as error:
+        raise StartRefusedError(str(error)) from error
 
 
 def _start_database(server: Any) -> None:

@@ -9,6 +9,7 @@ from authly.cli.admin import admin
 from authly.cli.db import db
 from authly.cli.serve import serve
 from authly.core.embedded_postgres import EmbeddedPostgresError
+from authly.core.secret_key import SecretKeyError
 from authly.settings import SettingsError
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     """Run the command; say what was wrong in a line rather than a traceback."""
     try:
         authly(prog_name="authly")
-    except (SettingsError, EmbeddedPostgresError) as error:
+    except (SettingsError, EmbeddedPostgresError, SecretKeyError) as error:
         click.echo(f"authly: {error}", err=True)
         sys.exit(1)
 

@@ -36,6 +36,7 @@ def read(jwks: dict[str, Any]) -> list[PublicKey]:
             raise ClientKeysError("it has an RSA key of less than 2048 bits")
         keys = KeySet.import_key_set({"keys": found}).keys
         for key in keys:
+            # The numbers of a key are read when they are first needed; one that has wrong ones is to be found now.
             _ = key.public_key if isinstance(key, (RSAKey, ECKey, OKPKey)) else None
     except ClientKeysError:
         raise

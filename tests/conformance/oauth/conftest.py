@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from tests.instance import Instance
 from tests.oauth import SETTINGS, Server
-from tests.postgres import with_database
+from tests.postgres import new_database
 from tests.processes import wait_until
 
 
@@ -29,14 +26,7 @@ def run_server(postgres: str, template: str, folder: Path, **environment: str) -
         folder: for its state.
         environment: further settings.
     """
-    name = f"oauth_{uuid4().hex}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
-        url = with_database(postgres, name)
+    with new_database(postgres, template) as url:
         instance = Instance(folder, {"AUTHLY_DATABASE_URL": url, **SETTINGS, **environment})
         try:
             instance.start()
@@ -49,4 +39,3 @@ def run_server(postgres: str, template: str, folder: Path, **environment: str) -
         finally:
             instance.stop()
             print(f"--- log of the authorization server\n{instance.log()[-5000:]}")  # noqa: T201
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
