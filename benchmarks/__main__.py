@@ -6,11 +6,17 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import latency, middleware, report, scrape, write
+from benchmarks import latency, login, middleware, report, scrape, write
 from benchmarks.agent import REPOSITORY
 from benchmarks.timing import Row
 
-BENCHMARKS = {"scrape": scrape.run, "write": write.run, "middleware": middleware.run, "latency": latency.run}
+BENCHMARKS = {
+    "scrape": scrape.run,
+    "write": write.run,
+    "middleware": middleware.run,
+    "latency": latency.run,
+    "login": login.run,
+}
 
 
 def main() -> int:

@@ -47,16 +47,16 @@ def _load(progress: Progress, load: str, kind: str, interval: float, rounds: int
         _gunicorn(directory) as (address, metrics_address),
         closing(Agent("latency", metrics_address)) as scraper,
     ):
-        _latencies(address, 0.5, interval)
+        latencies(address, "/items/1", 0.5, interval)
         for number in range(rounds):
             # Whatever drifts meets both sides alike.
             for name in (SCRAPED, QUIET) if number % 2 else (QUIET, SCRAPED):
                 if name == SCRAPED:
                     scraper.send(str(seconds))
-                latencies = _latencies(address, seconds, interval)
+                taken = latencies(address, "/items/1", seconds, interval)
                 if name == SCRAPED:
                     scraper.receive()
-                hundredths = statistics.quantiles(latencies, n=100, method="inclusive")
+                hundredths = statistics.quantiles(taken, n=100, method="inclusive")
                 percentiles["p50"][name].append(hundredths[49] * 1e3)
                 percentiles["p99"][name].append(hundredths[98] * 1e3)
     return [
@@ -68,7 +68,7 @@ def _load(progress: Progress, load: str, kind: str, interval: float, rounds: int
 @contextmanager
 def _gunicorn(directory: Path) -> Iterator[tuple[str, str]]:
     """Run an instance; give the addresses of the application and of its exporter."""
-    address, metrics_address = (f"127.0.0.1:{port}" for port in _free_ports(2))
+    address, metrics_address = (f"127.0.0.1:{port}" for port in free_ports(2))
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", "benchmarks/gunicorn_conf.py"],
         cwd=REPOSITORY,
@@ -98,7 +98,7 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", address: str, met
     while True:
         try:
             with closing(http.client.HTTPConnection(address, timeout=5)) as connection:
-                _request(connection)
+                _request(connection, "/items/1")
             scrape(metrics_address)
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
@@ -108,7 +108,8 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", address: str, met
             return
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return so many ports that nobody listened on a moment ago."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]
     for probe in probes:
@@ -116,27 +117,28 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _request(connection: http.client.HTTPConnection) -> None:
-    connection.request("GET", "/items/1")
+def _request(connection: http.client.HTTPConnection, path: str) -> None:
+    connection.request("GET", path)
     response = connection.getresponse()
     response.read()
     if response.status != 200:
         raise AgentError(f"the application answered {response.status}")
 
 
-def _latencies(address: str, seconds: float, interval: float) -> list[float]:
+def latencies(address: str, path: str, seconds: float, interval: float) -> list[float]:
     """Send requests for some time, one after the other over two connections in turn; return what each took.
 
     Args:
         address: where to.
+        path: of what is asked for.
         seconds: for how long.
         interval: from one request to the next; 0 for no pause.
     """
-    latencies = []
+    taken = []
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(http.client.HTTPConnection(address, timeout=10))) for _ in range(2)]
         for connection in connections:
-            _request(connection)
+            _request(connection, path)
         start = time.perf_counter()
         for number, connection in enumerate(itertools.cycle(connections)):
             if interval:
@@ -144,9 +146,9 @@ def _latencies(address: str, seconds: float, interval: float) -> list[float]:
             started = time.perf_counter()
             if started > start + seconds:
                 break
-            _request(connection)
-            latencies.append(time.perf_counter() - started)
-    return latencies
+            _request(connection, path)
+            taken.append(time.perf_counter() - started)
+    return taken
 
 
 def main(arguments: list[str]) -> None:

@@ -89,6 +89,9 @@ class Instance:
             "AUTHLY_GRACEFUL_TIMEOUT": "5",
             # All tests come from one address. Those of the limits switch them on again.
             **dict.fromkeys(RATE_LIMITS, "off"),
+            # What a password costs to hash is the subject of few tests, and each start on a new database hashes one.
+            "AUTHLY_PASSWORD_HASH_TIME": "1",
+            "AUTHLY_PASSWORD_HASH_MEMORY": "64",
             **environment,
         }
         # What tests of other ways to start, and of other users, change before the start.

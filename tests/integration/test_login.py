@@ -26,7 +26,6 @@ MakeInstance = Callable[..., Instance]
 PASSWORD = "correct horse battery staple"
 NEW = "a new and longer sentence"
 SESSION = "__Host-authly_session"
-CHEAP = {"AUTHLY_PASSWORD_HASH_TIME": "1", "AUTHLY_PASSWORD_HASH_MEMORY": "64"}
 _numbers = count()
 
 
@@ -39,9 +38,9 @@ def database(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of three workers with cheap password hashes and sign-up."""
+    """The URL of three workers with sign-up."""
     folder = tmp_path_factory.mktemp("instance")
-    instance = Instance(folder, {"AUTHLY_DATABASE_URL": database, "AUTHLY_SIGN_UP_ENABLED": "true", **CHEAP})
+    instance = Instance(folder, {"AUTHLY_DATABASE_URL": database, "AUTHLY_SIGN_UP_ENABLED": "true"})
     try:
         instance.start()
         wait_until(lambda: instance.log().count("database_available") == 3, 30)
@@ -260,7 +259,7 @@ def first_administrators(*instances: Instance) -> list[dict[str, str]]:
 def test_one_administrator_of_two_instances_that_start_at_once(make_instance: MakeInstance, database_url: str) -> None:
     """Six workers of two instances find an empty database: one shows a password, once, and it opens the account."""
     # However little is logged.
-    settings = {"AUTHLY_DATABASE_URL": database_url, "AUTHLY_LOG_LEVEL": "critical", **CHEAP}
+    settings = {"AUTHLY_DATABASE_URL": database_url, "AUTHLY_LOG_LEVEL": "critical"}
     instances = [make_instance(**settings).spawn() for _ in range(2)]
     for instance in instances:
         wait_until(instance.is_live, 30)
@@ -291,7 +290,6 @@ def test_an_administrator_with_a_given_password(make_instance: MakeInstance, mig
         AUTHLY_ADMIN_USERNAME="Root",
         AUTHLY_ADMIN_PASSWORD=PASSWORD,
         AUTHLY_WORKERS="1",
-        **CHEAP,
     ).start()
     wait_until(lambda: instance.get("/health/ready")[0] == 200, 30)
     (shown,) = first_administrators(instance)
@@ -307,7 +305,6 @@ def test_a_first_start_that_cannot_succeed_says_why(make_instance: MakeInstance,
         AUTHLY_DATABASE_URL=migrated_url,
         AUTHLY_ADMIN_PASSWORD="aaaaaaaaaaaaaaaa",
         AUTHLY_WORKERS="1",
-        **CHEAP,
     ).start()
     wait_until(lambda: b"first start failed: The password is too easy" in instance.get("/health/ready")[2], 30)
 
@@ -315,9 +312,7 @@ def test_a_first_start_that_cannot_succeed_says_why(make_instance: MakeInstance,
 def test_pages_while_the_database_is_away(server: Server, make_instance: MakeInstance) -> None:
     """A page says so with 503 and Retry-After, and at once; it works again when the database is back."""
     url = server.start()
-    instance = make_instance(
-        AUTHLY_DATABASE_URL=url, AUTHLY_ADMIN_PASSWORD=PASSWORD, AUTHLY_WORKERS="2", **CHEAP
-    ).start()
+    instance = make_instance(AUTHLY_DATABASE_URL=url, AUTHLY_ADMIN_PASSWORD=PASSWORD, AUTHLY_WORKERS="2").start()
     wait_until(lambda: instance.log().count("database_available") == 2, 30)
     with PageClient(f"http://{instance.address}") as client:
         log_in(client, "admin", PASSWORD)

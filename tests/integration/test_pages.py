@@ -25,7 +25,7 @@ _numbers = count()
 
 @pytest.fixture(scope="module")
 def address(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of three workers with cheap password hashes, a theme, and sign-up."""
+    """The URL of three workers with a theme and sign-up."""
     folder = tmp_path_factory.mktemp("instance")
     theme = folder / "theme.css"
     theme.write_text(THEME)
@@ -36,8 +36,6 @@ def address(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> I
                 "AUTHLY_DATABASE_URL": url,
                 "AUTHLY_SIGN_UP_ENABLED": "true",
                 "AUTHLY_THEME": str(theme),
-                "AUTHLY_PASSWORD_HASH_TIME": "1",
-                "AUTHLY_PASSWORD_HASH_MEMORY": "64",
             },
         )
         try:
@@ -123,6 +121,7 @@ def test_login_and_logout(page: Page, address: str, username: str) -> None:
 def test_the_keyboard_is_enough(page: Page, address: str, username: str) -> None:
     """The first field has the focus; tab and enter do the rest."""
     page.goto(f"{address}/login")
+    expect(page.get_by_label("Username")).to_be_focused()
     page.keyboard.type(username)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)

@@ -63,6 +63,12 @@ def test_settings_are_frozen() -> None:
         ("AUTHLY_RATE_LIMIT_LOGIN", "1001/second"),
         ("AUTHLY_RATE_LIMIT_TOKEN", "10/fortnight"),
         ("AUTHLY_RATE_LIMIT_FAIL_OPEN", "everything"),
+        ("AUTHLY_ADMIN_USERNAME", "a b"),
+        ("AUTHLY_ADMIN_USERNAME", "-a"),
+        ("AUTHLY_PASSWORD_HASH_MEMORY", "7"),
+        ("AUTHLY_PASSWORD_MIN_LENGTH", "4"),
+        ("AUTHLY_SESSION_LIFETIME", "1"),
+        ("AUTHLY_THEME", "/nowhere/theme.css"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -110,6 +116,17 @@ def test_a_password_of_valkey_is_not_shown(monkeypatch: pytest.MonkeyPatch, valu
     with pytest.raises(SettingsError, match=r"^AUTHLY_REDIS_URL holds") as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_administrators_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that is refused, nor one that is accepted."""
+    monkeypatch.setenv("AUTHLY_ADMIN_PASSWORD", "hunter2")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    assert str(caught.value).startswith("AUTHLY_ADMIN_PASSWORD holds a password of 7 characters, but accepts")
+    monkeypatch.setenv("AUTHLY_ADMIN_PASSWORD", "hunter2hunter2")
+    assert "hunter2" not in repr(load_settings())
 
 
 @pytest.mark.parametrize(

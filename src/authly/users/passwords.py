@@ -17,7 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 T = TypeVar("T")
 # Enough for any sentence; more would only be work.
 _LONGEST = 1024
-_NICENESS = 10
+_NICENESS = 5
 
 
 class PasswordRefusedError(ValueError):
