@@ -286,6 +286,12 @@ def test_clients(admin: Administration) -> None:
     everywhere(lambda: admin.form("/oauth2/token", renewed, grant_type="client_credentials").status == 200)
 
     token = admin.client_token(renewed, "admin:read")
+    # One change after the other, each by whichever worker: none undoes the one before it.
+    for number in range(8):
+        assert admin.call("PATCH", path, {"access_token_ttl": 60 + number}).status == 200
+        changed = admin.call("PATCH", path, {"name": f"Orders {number}"}).body
+        assert (changed["name"], changed["access_token_ttl"]) == (f"Orders {number}", 60 + number)
+        assert admin.call("GET", path).body == changed
     assert admin.call("PATCH", path, {"enabled": False}).body["enabled"] is False
     everywhere(lambda: admin.form("/oauth2/token", renewed, grant_type="client_credentials").status == 401)
     assert {admin.call("GET", "/users", token=token).status for _ in range(6)} == {401}
@@ -295,7 +301,7 @@ def test_clients(admin: Administration) -> None:
         "client_created",
         "client_updated",
         "client_secret_rotated",
-        "client_updated",
+        *["client_updated"] * 17,
         "client_deleted",
     ]
 

@@ -1,26 +1,24 @@
-"""Clients and scopes as a worker remembers them.
+"""Clients and scopes as a worker remembers them, for what is asked at nearly every request.
 
-The same repositories, but for what is asked at nearly every request. Whatever changes a row tells all workers once it
-is committed; each of these repositories therefore commits by itself, and is not used inside a transaction.
+Whoever registers and changes things asks the database itself: what was changed a moment ago, by another worker, must not
+be undone by somebody who has not heard of it. Whatever changes a row tells all workers once it is committed; each of
+these repositories therefore commits by itself, and is not used inside a transaction.
 """
 
-from collections.abc import Collection
 from typing import Self
 
 from authly.core.cache import Cache, Caches
 from authly.core.repository import Executor, Transaction
 from authly.oauth.client_repository import ClientRepository
-from authly.oauth.models import Client, ClientSettings, Scope
-from authly.oauth.scope_repository import ScopeRepository
+from authly.oauth.models import Client, ClientSettings
+from authly.oauth.scope_repository import Names, ScopeRepository
 
-# A name that the methods called list do not hide.
-Scopes = list[Scope]
-# Scopes are few, and asked for together.
+# Scopes are few, and their names are asked for together.
 _ALL = "all"
 
 
 class CachedClientRepository(ClientRepository):
-    """Keeps clients, and remembers those that were asked for.
+    """Keeps clients, and remembers those that were looked up.
 
     Args:
         executor: runs the SQL.
@@ -35,9 +33,9 @@ class CachedClientRepository(ClientRepository):
         """Refuse: what is changed in a transaction may not be told before its end."""
         raise TypeError("clients that are remembered are not changed inside a transaction")
 
-    async def find(self, client_id: str) -> Client | None:
-        """Return a client."""
-        return await self._cache.get(client_id, lambda: super(CachedClientRepository, self).find(client_id))
+    async def look_up(self, client_id: str) -> Client | None:
+        """Return a client, as it was a moment ago at the latest."""
+        return await self._cache.get(client_id, lambda: self.find(client_id))
 
     async def update(self, client_id: str, settings: ClientSettings) -> bool:
         """Change what an operator may change; tell whether there is such a client."""
@@ -59,7 +57,7 @@ class CachedClientRepository(ClientRepository):
 
 
 class CachedScopeRepository(ScopeRepository):
-    """Keeps scopes, and remembers them.
+    """Keeps scopes, and remembers their names.
 
     Args:
         executor: runs the SQL.
@@ -67,7 +65,7 @@ class CachedScopeRepository(ScopeRepository):
         clients: remembers who may ask for them.
     """
 
-    def __init__(self, executor: Executor, cache: Cache[Scopes], clients: Cache[Client]) -> None:
+    def __init__(self, executor: Executor, cache: Cache[Names], clients: Cache[Client]) -> None:
         super().__init__(executor)
         self._cache = cache
         self._clients = clients
@@ -76,25 +74,15 @@ class CachedScopeRepository(ScopeRepository):
         """Refuse: what is changed in a transaction may not be told before its end."""
         raise TypeError("scopes that are remembered are not changed inside a transaction")
 
-    async def list(self) -> Scopes:
-        """Return all scopes by name."""
-        return [*(await self._cache.get(_ALL, super().list) or ())]
-
-    async def find(self, names: Collection[str]) -> Scopes:
-        """Return those scopes of some names that there are."""
-        return [scope for scope in await self.list() if scope.name in names]
+    async def names(self) -> Names:
+        """Return the names of all scopes, as they were a moment ago at the latest."""
+        return [*(await self._cache.get(_ALL, super().names) or ())]
 
     async def add(self, name: str, description: str) -> bool:
         """Add a scope; tell whether there was none of its name."""
         added = await super().add(name, description)
         await self._cache.invalidate(_ALL)
         return added
-
-    async def describe(self, name: str, description: str) -> bool:
-        """Change the description of a scope; tell whether there is one."""
-        changed = await super().describe(name, description)
-        await self._cache.invalidate(_ALL)
-        return changed
 
     async def delete(self, name: str) -> bool:
         """Delete a scope, and take it from all clients and consents; tell whether there was one."""
@@ -112,5 +100,5 @@ def remembering(executor: Executor, caches: Caches) -> tuple[CachedClientReposit
         caches: those of the worker.
     """
     clients: Cache[Client] = caches.create("clients")
-    scopes: Cache[Scopes] = caches.create("scopes", size=1)
-    return CachedClientRepository(executor, clients), CachedScopeRepository(executor, scopes, clients)
+    names: Cache[Names] = caches.create("scopes", size=1)
+    return CachedClientRepository(executor, clients), CachedScopeRepository(executor, names, clients)

@@ -27,6 +27,10 @@ class ClientRepository(Repository):
             "clients.find", _client, f"SELECT {_COLUMNS} FROM clients WHERE client_id = %s", (client_id,)
         )
 
+    async def look_up(self, client_id: str) -> Client | None:
+        """Return a client to whom nothing is about to be changed."""
+        return await self.find(client_id)
+
     async def list(self, limit: int, offset: int, search: str | None = None) -> list[Client]:
         """Return clients by name; with a search, those whose name or id contains it."""
         return await self._all(
