@@ -1,8 +1,8 @@
 """Clients and scopes as a worker remembers them, for what is asked at nearly every request.
 
-Whoever registers and changes things asks the database itself: what was changed a moment ago, by another worker, must not
-be undone by somebody who has not heard of it. Whatever changes a row tells all workers once it is committed; each of
-these repositories therefore commits by itself, and is not used inside a transaction.
+Whoever registers and changes things asks the database itself: what another worker changed a moment ago must not be
+undone by one that has not heard of it. Whatever changes a row tells all workers once it is committed; each of these
+repositories therefore commits by itself, and is not used inside a transaction.
 """
 
 from typing import Self
