@@ -30,6 +30,8 @@ from tests.processes import wait_until
 
 REDIRECT_URI = "https://app.example.org/callback"
 PASSWORD = "correct horse battery"
+# Random ones would give the same test another name in each process.
+NOBODY = "7c5f9a86-6d0f-4a6e-9f0b-000000000000"
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_in_the_name_of_a_user(admin: Administration) -> None:
     [
         ("GET", "/nothing", None, 404),
         ("PUT", "/clients", None, 405),
-        ("GET", f"/users/{uuid4()}", None, 404),
+        ("GET", f"/users/{NOBODY}", None, 404),
         ("GET", "/users/none", None, 422),
         ("GET", "/users?limit=0", None, 422),
         ("GET", "/users?limit=201", None, 422),
@@ -231,9 +233,9 @@ def test_in_the_name_of_a_user(admin: Administration) -> None:
         ("DELETE", "/scopes/nothing", None, 404),
         ("PATCH", "/clients/nothing", {"name": "x"}, 404),
         ("POST", "/clients/nothing/secret", None, 404),
-        ("DELETE", f"/sessions/{uuid4()}", None, 404),
-        ("DELETE", f"/tokens/families/{uuid4()}", None, 404),
-        ("DELETE", f"/consents/{uuid4()}/nothing", None, 404),
+        ("DELETE", f"/sessions/{NOBODY}", None, 404),
+        ("DELETE", f"/tokens/families/{NOBODY}", None, 404),
+        ("DELETE", f"/consents/{NOBODY}/nothing", None, 404),
     ],
 )
 def test_problems(admin: Administration, method: str, path: str, body: object, status: int) -> None:
@@ -551,7 +553,7 @@ def test_command_line_clients_scopes_keys(admin: Administration) -> None:
         (["clients", "create", "--name", "x", "--type", "odd"], "'odd' is not one of"),
         (["clients", "create", "--name", "x", "--type", "confidential", "--scope", "nope"], "There is no scope nope"),
         (["scopes", "delete", "openid", "--yes"], "cannot be deleted"),
-        (["sessions", "end", str(uuid4())], "There is no session"),
+        (["sessions", "end", NOBODY], "There is no session"),
     ],
 )
 def test_command_line_problems(admin: Administration, arguments: list[str], message: str) -> None:
