@@ -6,11 +6,11 @@ from urllib.parse import urlencode, urlsplit
 
 import structlog
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from authly.api.dependencies import Browser, LoginRequiredError
 from authly.api.forms import BadFormError
-from authly.api.oauth_errors import documented
+from authly.api.oauth_errors import ERROR_CONTENT, documented
 from authly.api.oauth_forms import documented_form, read_body
 from authly.api.pages import Pages
 from authly.errors import InvalidRequestError, OAuthError
@@ -58,7 +58,9 @@ def authorize_router(
         200: {"description": "The user is asked.", **_PAGE},
         303: {"description": "On to the client, with an answer; or to the login page."},
         400: {"description": "Nobody knows whose request this is, or where the answer goes.", **_PAGE},
-        **documented(429, 503),
+        **documented(429),
+        # A page for a browser, and JSON for anybody else.
+        503: {"content": {**ERROR_CONTENT, **_PAGE["content"]}},
     }
 
     async def decide(request: Request, encoded: bytes, session: Session | None, answer: Answer) -> Response:
@@ -122,6 +124,7 @@ def authorize_router(
         endpoints.AUTHORIZE,
         summary="Ask a user for a code",
         response_model=None,
+        response_class=HTMLResponse,
         responses=responses,
         openapi_extra={
             "parameters": [
@@ -143,7 +146,9 @@ def authorize_router(
     @router.post(
         endpoints.AUTHORIZE,
         summary="Ask a user for a code, by a form",
+        status_code=303,
         response_model=None,
+        response_class=Response,
         responses={303: responses[303], **documented(400, 413, 415, 429, 503)},
         openapi_extra=documented_form(_REQUIRED, _OPTIONAL),
     )

@@ -24,6 +24,8 @@ def revoke_router(authenticator: ClientAuthenticator, revocation: RevocationServ
         endpoints.REVOKE,
         summary="Revoke a token",
         response_model=None,
+        # Of no type: the body is empty (section 2.2).
+        response_class=Response,
         responses={
             200: {"description": "The token is not valid, be it now or before."},
             **documented(400, 401, 413, 415, 429, 500, 503),
