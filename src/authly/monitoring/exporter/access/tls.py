@@ -3,8 +3,8 @@
 import os
 import ssl
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from authly.monitoring.exporter.access.web_config import Tls, WebConfigError
@@ -31,10 +31,9 @@ def context_of(rules: Tls) -> ssl.SSLContext:
     try:
         if rules.ciphers:
             context.set_ciphers(":".join(rules.ciphers))
-        if rules.curves:
-            context.set_ecdh_curve(rules.curves[0])
     except (ssl.SSLError, ValueError) as error:
-        raise WebConfigError(f"this OpenSSL has none of the ciphers or curves ({error})") from error
+        raise WebConfigError(f"this OpenSSL has none of the ciphers ({error})") from error
+    _choose_curve(context, rules.curves)
     _load_certificate(context, rules)
     if rules.client_ca is not None:
         _load_client_ca(context, rules.client_ca)
@@ -44,6 +43,18 @@ def context_of(rules: Tls) -> ssl.SSLContext:
     # As in Go: what is in the file is trusted, a root or not.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+def _choose_curve(context: ssl.SSLContext, curves: Iterable[str]) -> None:
+    """Use one curve alone: the first that can be chosen.
+
+    Not every Python can choose X25519 (Debian's 3.11.2 cannot). Where it is the only one, OpenSSL's own choice stays,
+    which prefers it.
+    """
+    for curve in curves:
+        with suppress(ssl.SSLError, ValueError):
+            context.set_ecdh_curve(curve)
+            return
 
 
 def _load_certificate(context: ssl.SSLContext, rules: Tls) -> None:

@@ -1,5 +1,6 @@
 """The web configuration file: what it says, compared with what Prometheus' own tool makes of it."""
 
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -195,6 +196,25 @@ def test_openssl_knows_every_cipher(name: str, folder: Path) -> None:
 def test_openssl_knows_every_curve(name: str, folder: Path) -> None:
     """Each of Go's names stands for one that OpenSSL has."""
     load(f"{TLS}  curve_preferences: [{name}]\n", folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"), [("X25519, CurveP384, CurveP256", ["X25519", "secp384r1"]), ("X25519", ["X25519"])]
+)
+def test_a_python_that_cannot_choose_x25519_takes_the_next(
+    names: str, chosen: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first curve that can be chosen is; where there is none, the file is good all the same."""
+    tried = []
+
+    def choose(_: ssl.SSLContext, name: str) -> None:
+        tried.append(name)
+        if name == "X25519":
+            raise ssl.SSLError(129, "[EC: UNKNOWN_GROUP] unknown group")
+
+    monkeypatch.setattr(ssl.SSLContext, "set_ecdh_curve", choose)
+    load(f"{TLS}  curve_preferences: [{names}]\n", folder)
+    assert tried == chosen
 
 
 def test_no_secret_is_in_a_message(folder: Path) -> None:
