@@ -181,9 +181,8 @@ def _tls(section: "_Section", folder: Path) -> tuple[Tls | None, list[str]]:
         raise WebConfigError("tls_server_config has a min_version above its max_version")
     client_auth = _client_auth(auth_type or "NoClientCert", bool(client_ca), sans is not None, notes)
     if len(curves) > 1:
-        notes.append(
-            f"of curve_preferences only one is used ({section.list('curve_preferences')[0]}, or the next that Python can choose)"
-        )
+        first = section.list("curve_preferences")[0]
+        notes.append(f"of curve_preferences only one is used ({first}, or the next that Python can choose)")
     return Tls(
         cert,
         key,
