@@ -36,6 +36,7 @@ class AuditEvent(StrEnum):
     TOKEN_REVOKED = "token_revoked"
     CODE_REUSED = "code_reused"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"
+    KEY_ROTATED = "key_rotated"
 
 
 class PartyKind(StrEnum):
