@@ -222,7 +222,7 @@ def test_every_administration_endpoint_is_documented() -> None:
     nobody: Any = None
     admin_router.install(
         app,
-        AdminAccess(nobody, nobody, "", nobody),
+        AdminAccess(nobody, nobody, "", nobody, nobody),
         nobody,
         clients=nobody,
         scopes=nobody,

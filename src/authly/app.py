@@ -129,7 +129,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     admin_router.install(
         app,
-        AdminAccess(server.tokens, identity.users, server.endpoints.issuer, metrics),
+        AdminAccess(server.tokens, identity.users, server.endpoints.issuer, identity.audit, metrics),
         administration_of(identity, server),
         clients=server.clients,
         scopes=server.scopes,

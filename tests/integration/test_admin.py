@@ -139,10 +139,15 @@ def test_with_too_little_scope(admin: Administration) -> None:
     for answer, missing in [
         (admin.call("GET", "/users", token=writes), "admin:read"),
         (admin.call("POST", "/scopes", {"name": "x", "description": "X"}, token=reads), "admin:write"),
-        (admin.call("DELETE", "/scopes/w", token=reads), "admin:write"),
+        (admin.call("DELETE", "/scopes/%00", token=reads), "admin:write"),
     ]:
         assert_problem(answer, 403)
         assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{missing}"'
+    denied = admin.call("GET", f"/audit-log?event=admin_denied&actor_id={client['client_id']}&actor_kind=client")
+    assert [entry["detail"] for entry in reversed(denied.body["items"])] == [
+        {"reason": "insufficient_scope", "method": method, "path": f"/admin/v1/{path}"}
+        for method, path in [("GET", "users"), ("POST", "scopes"), ("DELETE", "scopes/%00")]
+    ]
 
 
 def test_a_token_for_somebody_else(admin: Administration) -> None:
