@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     embedded_postgres = EmbeddedPostgres(settings.state_path)
     database_url = settings.database_url or embedded_postgres.start()
     resources = ResourceManager(database_url, settings.database_pool_size)
-    database = Database(resources.pool, availability=resources)
+    database = Database(resources.pool, availability=resources, timeout=settings.database_timeout)
     identity = Identity(settings, database)
     resources.before_ready(lambda: create_first_administrator(settings, identity.users))
     metrics: Metrics = NullMetrics()

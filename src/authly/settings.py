@@ -277,6 +277,13 @@ class Settings(BaseSettings):
     database_pool_size: int = _setting(
         8, "a whole number from 1 to 100", "Connections to PostgreSQL at most, for each worker.", ge=1, le=100
     )
+    database_timeout: float = _setting(
+        5.0,
+        "a number of seconds from 0.1 to 300",
+        "How long PostgreSQL may take for a query or a transaction.",
+        ge=0.1,
+        le=300,
+    )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = _setting(
         None,
         "a redis://, rediss:// or unix:// URL, or nothing for PostgreSQL",
