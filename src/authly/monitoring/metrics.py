@@ -11,8 +11,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from authly import __version__
 from authly.monitoring.labels import SECURITY_EVENTS, SECURITY_EVENTS_HELP, SecurityEvent, Severity
-from authly.monitoring.middleware import Exchange
-from authly.monitoring.request_metrics import NULL_EXCHANGE, REQUEST_BUCKETS, RequestMetrics
+from authly.monitoring.middleware import Exchange, HTTPMetrics
+from authly.monitoring.multiprocess.bound import Increment
+from authly.monitoring.request_metrics import NULL_EXCHANGE, REQUEST_BUCKETS, Lookup, RequestMetrics
 
 _SECURITY_EVENTS = (
     (SecurityEvent.METRICS_DENIED, Severity.LOW),
@@ -23,14 +24,8 @@ _SECURITY_EVENTS = (
 )
 
 
-class Metrics(Protocol):
+class Metrics(HTTPMetrics, Protocol):
     """What can be recorded."""
-
-    def request_started(self, method: str) -> None:
-        """Note that an HTTP request came in."""
-
-    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
-        """Return what counts and times HTTP requests of one method, endpoint and status."""
 
     def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
         """Count an event that may be part of an attack."""
@@ -60,12 +55,9 @@ class Metrics(Protocol):
 class NullMetrics:
     """Records nothing."""
 
-    def request_started(self, method: str) -> None:
-        """Do nothing."""
-
-    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
-        """Return what does nothing."""
-        return NULL_EXCHANGE
+    def __init__(self) -> None:
+        self.arrivals = Lookup[str, Increment](lambda _: lambda: None)
+        self.exchanges = Lookup[tuple[str, str, int], Exchange](lambda _: NULL_EXCHANGE)
 
     def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
         """Do nothing."""
