@@ -35,8 +35,7 @@ def metadata_router(server: Endpoints, scopes: ScopeService, keys: SigningKeySer
 
     @router.get(endpoints.METADATA, summary="What this server can do", response_model=None, responses=responses)
     async def metadata(request: Request) -> Response:
-        names = [scope.name for scope in await scopes.list()]
-        return _document(request, server.metadata(names))
+        return _document(request, server.metadata(await scopes.names()))
 
     @router.get(endpoints.JWKS, summary="The keys that verify tokens", response_model=None, responses=responses)
     async def jwks(request: Request) -> Response:
