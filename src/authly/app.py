@@ -19,7 +19,7 @@ from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
 from authly.api.introspect_router import introspect_router
 from authly.api.metadata_router import metadata_router
-from authly.api.metrics_policy import MetricsPolicy, TokenFile
+from authly.api.metrics_policy import AccessTokens, MetricsPolicy, TokenFile, TokenVerifier
 from authly.api.metrics_router import Scraper, metrics_router
 from authly.api.pages import Pages
 from authly.api.par_router import par_router
@@ -141,7 +141,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     if settings.metrics_enabled:
         scraper = Scraper(exporter_configuration(settings)._replace(directory=directory, problem=problem))
-        verifiers = [TokenFile(settings.metrics_token_path, _log.error)] if settings.metrics_token_path else []
+        verifiers: list[TokenVerifier] = []
+        if settings.metrics_token_path:
+            verifiers.append(TokenFile(settings.metrics_token_path, _log.error))
+        if settings.metrics_access_tokens:
+            verifiers.append(AccessTokens(server.tokens, server.endpoints.issuer))
         policy = MetricsPolicy(settings.metrics_allowed_networks, verifiers, metrics, _log.warning)
         app.include_router(metrics_router(settings.metrics_path, scraper, policy))
     surround(app, settings, shared.rate_limits, server.clients.has_origin, metrics)

@@ -479,6 +479,11 @@ class Settings(BaseSettings):
         "a file of tokens, one a line",
         "Who reads the metrics on the application port must present one of these as a bearer token.",
     )
+    metrics_access_tokens: bool = _setting(
+        False,
+        "true or false",
+        "Whether an access token with the scope metrics:read lets its client read the metrics on the application port.",
+    )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = _setting(
         (),
         "networks such as 10.0.0.0/8, addresses, and unix, separated by commas",

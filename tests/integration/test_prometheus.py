@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.administration import Administration
 from tests.instance import Instance, parse, total
 from tests.processes import kill, wait_until
 from tests.prometheus import CONFIGURATION, Prometheus, program
@@ -55,6 +56,42 @@ def test_prometheus_misses_nothing_when_the_exporter_is_killed(instance: Instanc
     killed = time.time()
     wait_until(lambda: prometheus.value("authly_exporter_scrapes_total{outcome='success'}") is not None)
     wait_until(lambda: (prometheus.value("timestamp(up == 1)") or 0) > killed, 2)
+
+
+def test_prometheus_gets_its_access_tokens_from_authly(
+    make_instance: Callable[..., Instance], database_url: str, tmp_path: Path
+) -> None:
+    """With nothing but an `oauth2` block it scrapes the application port; other access tokens do not let anybody in."""
+    instance = make_instance(AUTHLY_METRICS_ACCESS_TOKENS="true", AUTHLY_DATABASE_URL=database_url).start()
+    wait_until(lambda: instance.log().count("database_available") == 3, 30)
+    administration = Administration(instance)
+    options = ["--type", "confidential", "--grant-type", "client_credentials", "--scope"]
+    client = administration.json("clients", "create", "--name", "Prometheus", *options, "metrics:read")
+    other = administration.json("clients", "create", "--name", "Other", *options, "admin:read")
+
+    def read(token: str) -> int:
+        return instance.get("/metrics", headers={"Authorization": f"Bearer {token}"})[0]
+
+    assert instance.get("/metrics")[0] == 401
+    assert read("no-token-of-anybodys") == 401
+    assert read(administration.client_token(other, "admin:read")) == 401
+    token = administration.client_token(client, "metrics:read")
+    assert read(token) == 200
+    assert read(token[:-4] + "AAAA") == 401
+
+    job = (
+        "    oauth2:\n"
+        f"      client_id: {client['client_id']}\n"
+        f"      client_secret: {client['client_secret']}\n"
+        f"      token_url: http://{instance.address}/oauth2/token\n"
+        "      scopes: [metrics:read]\n"
+    )
+    prometheus = Prometheus(tmp_path, instance.address, job)
+    try:
+        wait_until(lambda: prometheus.value("up") == 1)
+        wait_until(lambda: prometheus.value("sum(authly_http_requests_total{endpoint='/oauth2/token'})") is not None)
+    finally:
+        prometheus.stop()
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])

@@ -4,6 +4,8 @@ A request has to come from an allowed network and, where there are verifiers of 
 of them accepts (RFC 6750).
 """
 
+import hashlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -11,10 +13,16 @@ from typing import NamedTuple, Protocol
 from starlette.requests import Request
 
 from authly.api.forwarding import Address, Network, UnknownClientError, client_address, within
+from authly.core.repository import DatabaseUnavailableError
+from authly.errors import InvalidTokenError
 from authly.monitoring.exporter.access import tokens
 from authly.monitoring.exporter.access.changes import Changes
 from authly.monitoring.labels import SecurityEvent, Severity
 from authly.monitoring.metrics import Metrics
+from authly.tokens.service import TokenService
+
+METRICS_SCOPE = "metrics:read"
+_MAX_REMEMBERED = 64
 
 
 class TokenVerifier(Protocol):
@@ -61,6 +69,50 @@ class TokenFile:
         if problem and problem != self._problem:
             self._report(problem)
         self._problem = problem
+
+
+class AccessTokens:
+    """The access tokens that clients have for themselves, with the scope ``metrics:read``.
+
+    Metrics are wanted most when the database is away. A token that was good before then is good until it expires,
+    though nobody can tell whether it has been revoked meanwhile.
+
+    Args:
+        tokens: verifies tokens.
+        audience: for whom they have to be: Authly itself.
+        now: the time of day, in seconds since 1970.
+    """
+
+    def __init__(self, tokens: TokenService, audience: str, now: Callable[[], float] = time.time) -> None:
+        self._tokens = tokens
+        self._audience = audience
+        self._now = now
+        # The digests of those that were good when last asked for, and when they expire.
+        self._good: dict[bytes, int] = {}
+
+    async def accepts(self, token: str) -> bool:
+        """Tell whether this is such a token.
+
+        Raises:
+            DatabaseUnavailableError: the database is away, and the token was not seen before.
+        """
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        try:
+            claims = await self._tokens.verify(token, self._audience)
+        except InvalidTokenError:
+            self._good.pop(digest, None)
+            return False
+        except DatabaseUnavailableError:
+            if self._good.get(digest, 0) > self._now():
+                return True
+            raise
+        # What a client has in the name of a user is the user's, who need not be an operator.
+        if METRICS_SCOPE not in claims.scopes or claims.subject != claims.client_id:
+            return False
+        if len(self._good) >= _MAX_REMEMBERED:
+            del self._good[next(iter(self._good))]
+        self._good[digest] = claims.expires_at
+        return True
 
 
 class Denial(NamedTuple):

@@ -4,15 +4,22 @@ import hashlib
 import ipaddress
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
+from uuid import uuid4
 
 import pytest
 from starlette.requests import Request
 
 from authly.api.forwarding import Address, Network
-from authly.api.metrics_policy import Denial, MetricsPolicy, TokenFile
+from authly.api.metrics_policy import METRICS_SCOPE, AccessTokens, Denial, MetricsPolicy, TokenFile
+from authly.core.repository import DatabaseUnavailableError
+from authly.errors import InvalidTokenError
 from authly.monitoring.labels import SecurityEvent, Severity
 from authly.monitoring.metrics import NullMetrics
+from authly.tokens.models import AccessTokenClaims
+from authly.tokens.service import TokenService
 from tests.asgi import seen_from
 
 LOOPBACK: list[Network] = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
@@ -138,3 +145,83 @@ async def test_tokens_are_read_again(tmp_path: Path) -> None:
     assert await file.accepts("a-second-token-that-is-longer")
     write("# nobody any more\n")
     assert not await file.accepts("a-second-token-that-is-longer")
+
+
+class Tokens:
+    """Verifies tokens as it is told to."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.claims = claims_of("prometheus")
+
+    async def verify(self, token: str, audience: str) -> AccessTokenClaims:
+        """Return the claims, or fail."""
+        assert audience == "https://authly.example"
+        if self.failure is not None:
+            raise self.failure
+        return self.claims
+
+
+def claims_of(subject: str, *scopes: str) -> AccessTokenClaims:
+    """Return the claims of a token that a client has; in its own name if it is the subject."""
+    return AccessTokenClaims(
+        uuid4(), "prometheus", subject, scopes or (METRICS_SCOPE,), ("https://authly.example",), 1000, 2000
+    )
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    """Return what verifies tokens."""
+    return Tokens()
+
+
+@pytest.fixture
+def access_tokens(tokens: Tokens) -> AccessTokens:
+    """Return what is tested, at 1500 seconds since 1970."""
+    return AccessTokens(cast("TokenService", tokens), "https://authly.example", lambda: 1500.0)
+
+
+@pytest.mark.anyio
+async def test_an_access_token_lets_its_client_in(tokens: Tokens, access_tokens: AccessTokens) -> None:
+    """It has to be the client's own, and to have the scope."""
+    assert await access_tokens.accepts("token")
+    tokens.claims = claims_of("prometheus", "openid", METRICS_SCOPE)
+    assert await access_tokens.accepts("token")
+    tokens.claims = claims_of("prometheus", "openid", "metrics:reader")
+    assert not await access_tokens.accepts("token")
+    tokens.claims = claims_of(str(uuid4()))
+    assert not await access_tokens.accepts("token")
+    tokens.failure = InvalidTokenError("It is revoked.")
+    assert not await access_tokens.accepts("token")
+
+
+@pytest.mark.anyio
+async def test_a_known_access_token_lasts_while_the_database_is_away(
+    tokens: Tokens, access_tokens: AccessTokens
+) -> None:
+    """Until it expires; one that was not seen before, or turned out to be revoked, does not."""
+    assert await access_tokens.accepts("known")
+    tokens.claims = replace(tokens.claims, expires_at=1400)
+    assert await access_tokens.accepts("short")
+    tokens.failure = InvalidTokenError("It is revoked.")
+    assert not await access_tokens.accepts("revoked")
+    tokens.failure = DatabaseUnavailableError("away")
+    assert await access_tokens.accepts("known")
+    for token in ("unseen", "short", "revoked"):
+        with pytest.raises(DatabaseUnavailableError):
+            await access_tokens.accepts(token)
+    tokens.failure = InvalidTokenError("It is revoked.")
+    assert not await access_tokens.accepts("known")
+    tokens.failure = DatabaseUnavailableError("away")
+    with pytest.raises(DatabaseUnavailableError):
+        await access_tokens.accepts("known")
+
+
+@pytest.mark.anyio
+async def test_few_access_tokens_are_remembered(tokens: Tokens, access_tokens: AccessTokens) -> None:
+    """Clients get new ones for ever, and only the latest are kept."""
+    for number in range(1000):
+        assert await access_tokens.accepts(str(number))
+    assert len(access_tokens._good) <= 64
+    tokens.failure = DatabaseUnavailableError("away")
+    assert await access_tokens.accepts("999")

@@ -10,3 +10,7 @@ CREATE UNLOGGED TABLE rate_limits (
 INSERT INTO scopes (name, description) VALUES
     ('admin:read', 'See users, clients, sessions and the audit log'),
     ('admin:write', 'Change users, clients and scopes, end sessions, revoke tokens');
+
+-- For whatever scrapes the application port.
+INSERT INTO scopes (name, description) VALUES
+    ('metrics:read', 'Read the metrics of this server');
