@@ -110,7 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         revoke_router(server.authenticator, server.revocation),
         introspect_router(server.authenticator, server.introspection),
         par_router(server.authenticator, server.pushed_requests),
-        metadata_router(server.endpoints, server.scopes, server.keys),
+        metadata_router(server.endpoints, server.scopes, server.keys, settings.jwks_max_age),
         applications_router(server.consents, server.clients, server.scopes, browser, pages),
     ):
         app.include_router(router)

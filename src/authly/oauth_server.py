@@ -7,6 +7,8 @@ from authly.core import secret_key
 from authly.core.repository import Database
 from authly.core.secret_key import SecretKey
 from authly.keys.encryption import KeyEncryption
+from authly.keys.jwt import Jwts
+from authly.keys.models import Rotation
 from authly.keys.repository import SigningKeyRepository
 from authly.keys.service import SigningKeyService
 from authly.oauth.authorization_service import AuthorizationService
@@ -54,10 +56,13 @@ class OAuthServer:
         self.endpoints = Endpoints(settings.issuer_url)
         issuer = self.endpoints.issuer
         secret = secret_key_of(settings)
-        self.keys = SigningKeyService(SigningKeyRepository(database), KeyEncryption(secret.derive("signing keys")))
+        self.keys = SigningKeyService(
+            SigningKeyRepository(database), KeyEncryption(secret.derive("signing keys")), _rotation(settings)
+        )
+        jwts = Jwts(self.keys)
         self.tokens = TokenService(
             TokenRepository(database),
-            AccessTokenFormat(issuer, self.keys, settings.access_token_algorithm),
+            AccessTokenFormat(issuer, jwts, settings.access_token_algorithm),
             Successors(secret.derive("refresh tokens")),
             Lifetimes(
                 authorization_code=timedelta(seconds=settings.authorization_code_ttl),
@@ -85,6 +90,15 @@ class OAuthServer:
             ],
             observer or NullObserver(),
         )
+
+
+def _rotation(settings: Settings) -> Rotation:
+    max_age = timedelta(seconds=settings.jwks_max_age)
+    return Rotation(
+        max_age=max_age,
+        refresh=min(timedelta(seconds=30), max_age / 10),
+        lifetime=timedelta(days=settings.signing_key_days) if settings.signing_key_days else None,
+    )
 
 
 def secret_key_of(settings: Settings) -> SecretKey:
