@@ -28,13 +28,22 @@ from authly.oauth.revocation import RevocationService
 from authly.oauth.scope_repository import ScopeRepository
 from authly.oauth.scope_service import ScopeService
 from authly.oauth.security import SecurityEvents
+from authly.oauth.subjects import Subjects
 from authly.oauth.token_pipeline import NullObserver, TokenPipeline, TokenRequests
+from authly.oidc import authentication_request
+from authly.oidc.backchannel_logout import AnnouncementRepository, BackchannelLogout
+from authly.oidc.id_tokens import IdTokenService
+from authly.oidc.interaction import InteractionService
+from authly.oidc.login_marker import LoginMarkers
+from authly.oidc.logout import LogoutService
+from authly.oidc.userinfo import UserinfoService
 from authly.settings import Settings
 from authly.tokens.access_token import AccessTokenFormat
 from authly.tokens.models import Lifetimes
 from authly.tokens.repository import TokenRepository
 from authly.tokens.secrets import Successors
 from authly.tokens.service import TokenService
+from authly.users.repository import UserRepository
 
 
 class OAuthServer:
@@ -60,6 +69,8 @@ class OAuthServer:
             SigningKeyRepository(database), KeyEncryption(secret.derive("signing keys")), _rotation(settings)
         )
         jwts = Jwts(self.keys)
+        users = UserRepository(database)
+        self.id_tokens = IdTokenService(issuer, jwts, users.get, timedelta(seconds=settings.id_token_ttl))
         self.tokens = TokenService(
             TokenRepository(database),
             AccessTokenFormat(issuer, jwts, settings.access_token_algorithm),
@@ -70,14 +81,21 @@ class OAuthServer:
                 refresh_token=timedelta(seconds=settings.refresh_token_ttl),
                 refresh_grace=timedelta(seconds=settings.refresh_token_grace),
             ),
+            self.id_tokens,
         )
         clients, scopes = ClientRepository(database), ScopeRepository(database)
         self.clients = ClientService(clients, scopes, self.tokens, audit)
         self.scopes = ScopeService(scopes, audit)
         self.consents = ConsentService(ConsentRepository(database), self.tokens, audit)
-        self.pushed_requests = PushedRequestService(PushedRequestRepository(database))
+        self.pushed_requests = PushedRequestService(PushedRequestRepository(database), authentication_request.check)
         self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences)
-        self.authorization = AuthorizationService(clients, self.pushed_requests, self.consents, self.tokens)
+        subjects = Subjects(secret.derive("pairwise subjects"))
+        self.authorization = AuthorizationService(clients, self.pushed_requests, self.consents, self.tokens, subjects)
+        self.interaction = InteractionService(self.authorization, self.id_tokens, subjects)
+        self.login_markers = LoginMarkers(secret.derive("login markers"))
+        self.userinfo = UserinfoService(issuer, self.tokens, users, clients, jwts)
+        self.logout = LogoutService(clients, self.id_tokens, subjects)
+        self.backchannel_logout = BackchannelLogout(issuer, AnnouncementRepository(database), jwts)
         self.introspection = IntrospectionService(self.tokens, issuer)
         self.revocation = RevocationService(self.tokens, audit)
         events = SecurityEvents(audit)

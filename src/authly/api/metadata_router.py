@@ -1,4 +1,4 @@
-"""What anybody may know: the server's metadata (RFC 8414) and the keys that verify its tokens (RFC 7517)."""
+"""What anybody may know: the server's metadata (RFC 8414, OpenID Connect Discovery 1.0) and its keys (RFC 7517)."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from authly.keys.service import SigningKeyService
 from authly.oauth import endpoints
 from authly.oauth.endpoints import Endpoints
 from authly.oauth.scope_service import ScopeService
+from authly.oidc.configuration import CONFIGURATION, configuration
 
 _METADATA_MAX_AGE = 300
 
@@ -36,6 +37,11 @@ def metadata_router(server: Endpoints, scopes: ScopeService, keys: SigningKeySer
     async def metadata(request: Request) -> Response:
         names = [scope.name for scope in await scopes.list()]
         return _document(request, server.metadata(names), _METADATA_MAX_AGE)
+
+    @router.get(CONFIGURATION, summary="What this OpenID provider can do", response_model=None, responses=responses)
+    async def openid_configuration(request: Request) -> Response:
+        names = [scope.name for scope in await scopes.list()]
+        return _document(request, configuration(server.metadata(names)), _METADATA_MAX_AGE)
 
     @router.get(endpoints.JWKS, summary="The keys that verify tokens", response_model=None, responses=responses)
     async def jwks(request: Request) -> Response:

@@ -53,12 +53,13 @@ class Jwts:
         content = json.dumps(claims, separators=(",", ":")).encode()
         return jws.serialize_compact(header, content, key.key, registry=_registry_of(key))
 
-    async def decode(self, token: str, type_: str) -> dict[str, Any]:
+    async def decode(self, token: str, type_: str, *, retired: bool = False) -> dict[str, Any]:
         """Return what a token says, having checked that Authly says it; whether it has expired is not looked at.
 
         Args:
             token: as somebody sent it.
             type_: its ``typ``.
+            retired: whether keys count that are no longer published: for what opens nothing.
 
         Raises:
             JwtError: it is malformed, of another type, or not signed by Authly.
@@ -71,7 +72,7 @@ class Jwts:
         except (JoseError, ValueError, RecursionError) as error:
             raise JwtError("malformed") from error
         kid = header.get("kid")
-        key = await self._keys.verification_key(kid) if isinstance(kid, str) else None
+        key = await self._keys.verification_key(kid, retired=retired) if isinstance(kid, str) else None
         # The algorithm is that of the key and not what the token says (RFC 8725, section 3.1): a token that says
         # "none", or "HS256" with the public key as its secret, gets no further.
         if key is None or header.get("alg") != key.algorithm or str(header.get("typ")).lower() != type_.lower():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,6 +27,8 @@ from authly.keys.repository import SigningKeyRepository
 # How soon a worker looks again for a key that it was asked for and does not know: somebody may be making ids up.
 _PATIENCE_SECONDS = 1.0
 _RSA_BITS = 2048
+# A thumbprint (RFC 7638).
+_KID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class SigningKeyService:
@@ -70,8 +73,12 @@ class SigningKeyService:
             key = min((key for key in self._keys if key.algorithm == algorithm), key=lambda key: key.active_at)
         return key
 
-    async def verification_key(self, kid: str) -> SigningKey | None:
+    async def verification_key(self, kid: str, *, retired: bool = False) -> SigningKey | None:
         """Return a published key by its id.
+
+        Args:
+            kid: the id.
+            retired: whether to look for keys that are no longer published, too.
 
         Raises:
             KeyUnreadableError: the keys were made under another secret key.
@@ -82,6 +89,9 @@ class SigningKeyService:
             # Another worker may have made it a moment ago.
             await self._refresh(_PATIENCE_SECONDS)
             found = self._find(kid)
+        if found is None and retired and _KID.fullmatch(kid):
+            stored = await self._repository.find(kid)
+            return self._load(stored, None) if stored else None
         return found
 
     async def published(self) -> list[SigningKey]:
