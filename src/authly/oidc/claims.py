@@ -79,25 +79,9 @@ def requested(parameters: Parameters) -> ClaimsRequest:
     if text is None:
         return ClaimsRequest()
     try:
-        if len(text) > _LONGEST:
-            raise ValueError("too long")
-        content = json.loads(text)
-        parts = {where: _part(content.get(where)) for where in (USERINFO, ID_TOKEN)}
+        return _read(text)
     except (ValueError, AttributeError, RecursionError) as error:
         raise InvalidRequestError("The parameter claims is not what OpenID Connect Core 5.5 describes.") from error
-    subjects = {value for part in parts.values() for value in _values(part.get("sub")) or () if isinstance(value, str)}
-    if len(subjects) > 1:
-        raise InvalidRequestError("The parameter claims asks for more than one user.")
-    acr = parts[ID_TOKEN].get("acr")
-    essential = acr is not None and acr.get("essential") is True
-    return ClaimsRequest(
-        {
-            where: {name: _values(wanted) for name, wanted in part.items() if name in _SCOPE_OF}
-            for where, part in parts.items()
-        },
-        subjects.pop() if subjects else None,
-        tuple(str(value) for value in _values(acr) or ()) if essential else None,
-    )
 
 
 def of_scopes(user: User, scopes: Collection[str]) -> dict[str, Any]:
@@ -124,6 +108,26 @@ def _all(user: User) -> dict[str, Any]:
     if user.email is not None:
         claims |= {"email": user.email, "email_verified": user.email_verified}
     return claims | dict(user.claims)
+
+
+def _read(text: str) -> ClaimsRequest:
+    if len(text) > _LONGEST:
+        raise ValueError("too long")
+    content = json.loads(text)
+    parts = {where: _part(content.get(where)) for where in (USERINFO, ID_TOKEN)}
+    subjects = {value for part in parts.values() for value in _values(part.get("sub")) or () if isinstance(value, str)}
+    if len(subjects) > 1:
+        raise ValueError("more than one user")
+    acr = parts[ID_TOKEN].get("acr")
+    is_essential = acr is not None and acr.get("essential") is True
+    return ClaimsRequest(
+        {
+            where: {name: _values(wanted) for name, wanted in part.items() if name in _SCOPE_OF}
+            for where, part in parts.items()
+        },
+        subjects.pop() if subjects else None,
+        tuple(str(value) for value in _values(acr) or ()) if is_essential else None,
+    )
 
 
 def _part(part: Any) -> dict[str, dict[str, Any] | None]:
