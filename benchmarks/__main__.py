@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import exporter, latency, login, middleware, report, scrape, write
+from benchmarks import exporter, latency, login, middleware, report, scrape, tokens, write
 from benchmarks.agent import REPOSITORY
 from benchmarks.timing import Row
 
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "latency": latency.run,
     "exporter": exporter.run,
     "login": login.run,
+    "tokens": tokens.run,
 }
 
 

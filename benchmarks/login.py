@@ -4,32 +4,28 @@
 """
 
 import http.client
-import os
 import re
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlencode
 
 import argon2
 
 from authly.settings import Settings
-from benchmarks.agent import REPOSITORY, Agent, AgentError, serve
-from benchmarks.latency import free_ports, latencies_of
+from benchmarks.agent import Agent, AgentError, serve
+from benchmarks.instance import authly
+from benchmarks.latency import latencies_of
 from benchmarks.timing import USUAL, WORST, Progress, Row, compare
 
 QUIET = "nobody logs in"
 BUSY = "two browsers log in without a pause"
 _PASSWORD = "correct horse battery staple"
 _BROWSERS = 2
-_START_SECONDS = 60.0
 
 
 def run(progress: Progress, *, quick: bool) -> list[Row]:
@@ -39,7 +35,9 @@ def run(progress: Progress, *, quick: bool) -> list[Row]:
     logins: list[float] = []
     hashes: list[float] = []
     percentiles: dict[str, dict[str, list[float]]] = {"p50": {BUSY: [], QUIET: []}, "p99": {BUSY: [], QUIET: []}}
-    with _authly() as address, closing(Agent("login", address)) as browsers:
+    # All browsers come from one address.
+    settings = {"AUTHLY_ADMIN_PASSWORD": _PASSWORD, "AUTHLY_LOG_LEVEL": "warning", "AUTHLY_RATE_LIMIT_LOGIN": "off"}
+    with authly(**settings) as instance, closing(Agent("login", instance.address)) as browsers:
         for number in range(rounds):
             browsers.send(f"1 {seconds}")
             logins.append(statistics.median(browsers.receive()) * 1e3)
@@ -47,7 +45,7 @@ def run(progress: Progress, *, quick: bool) -> list[Row]:
             for name in (BUSY, QUIET) if number % 2 else (QUIET, BUSY):
                 if name == BUSY:
                     browsers.send(f"{_BROWSERS} {seconds}")
-                taken = latencies_of(address, seconds, 0.005, "/health/live")
+                taken = latencies_of(instance.address, seconds, 0.005, "/health/live")
                 if name == BUSY:
                     browsers.receive()
                 hundredths = statistics.quantiles(taken, n=100, method="inclusive")
@@ -76,51 +74,6 @@ def _time_of_a_hash(times: int) -> float:
         hasher.verify(password_hash, _PASSWORD)
         taken.append(time.perf_counter() - started)
     return statistics.median(taken)
-
-
-@contextmanager
-def _authly() -> Iterator[str]:
-    """Run an instance with an embedded PostgreSQL; give the address of the application."""
-    address, metrics_address = (f"127.0.0.1:{port}" for port in free_ports(2))
-    with tempfile.TemporaryDirectory(prefix="authly-") as folder:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "authly.cli", "serve"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            env={
-                **{name: value for name, value in os.environ.items() if not name.startswith("AUTHLY_")},
-                "PYTHONPATH": str(REPOSITORY / "src"),
-                "AUTHLY_BIND": address,
-                "AUTHLY_METRICS_BIND": metrics_address,
-                "AUTHLY_STATE_DIR": str(Path(folder) / "state"),
-                "AUTHLY_WORKERS": "2",
-                "AUTHLY_ADMIN_PASSWORD": _PASSWORD,
-                "AUTHLY_LOG_LEVEL": "warning",
-            },
-        )
-        try:
-            _wait_until_ready(process, address)
-            yield address
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            latencies_of(address, 0.1, 0.01, "/health/ready")
-        except (OSError, AgentError) as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AgentError("Authly does not start") from error
-            time.sleep(0.1)
-        else:
-            return
 
 
 def _log_in(address: str, until: float) -> list[float]:

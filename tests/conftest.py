@@ -6,7 +6,7 @@ import resource
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.postgres", "tests.instance", "tests.browser", "tests.applications"]
+pytest_plugins = ["tests.postgres", "tests.instance", "tests.browser", "tests.applications", "tests.valkey"]
 
 # Some tests open many connections, and hold both ends of them; the usual limit of 1024 files is a soft one.
 _, _MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)

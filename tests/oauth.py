@@ -44,6 +44,8 @@ SETTINGS = {
     "AUTHLY_RATE_LIMIT_TOKEN": "off",
     "AUTHLY_RATE_LIMIT_INTROSPECT": "off",
     "AUTHLY_RATE_LIMIT_DEFAULT": "off",
+    # They also change clients behind the back of the workers.
+    "AUTHLY_CACHE_TTL": "0",
 }
 
 

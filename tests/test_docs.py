@@ -12,9 +12,12 @@ from typing import Any
 
 import click
 import pytest
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
+from authly.api.admin import router as admin_router
+from authly.api.admin.access import AdminAccess
 from authly.api.auth_router import auth_router
 from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
@@ -177,7 +180,7 @@ def commands(group: click.Group, words: str) -> Iterator[tuple[str, click.Comman
 
 def test_every_command_and_option_is_documented() -> None:
     """docs/cli.md has a section for each command, with all of its options and no others."""
-    pieces = re.split(r"^## `(authly [a-z ]+)`$", (DOCS / "cli.md").read_text(), flags=re.MULTILINE)
+    pieces = re.split(r"^## `(authly [a-z -]+)`$", (DOCS / "cli.md").read_text(), flags=re.MULTILINE)
     documented = {
         words: set(re.findall(r"^\| `(--[a-z-]+)` \|", text, re.MULTILINE))
         for words, text in zip(pieces[1::2], pieces[2::2], strict=True)
@@ -211,6 +214,30 @@ def test_every_page_is_documented() -> None:
     for route in routes:
         for method in (route.methods or set()) - {"HEAD"}:
             assert f"`{method} {route.path}`" in text
+
+
+def test_every_administration_endpoint_is_documented() -> None:
+    """docs/endpoints.md has each method and path of the administration interface."""
+    app = FastAPI()
+    nobody: Any = None
+    admin_router.install(
+        app,
+        AdminAccess(nobody, nobody, "", nobody, nobody),
+        nobody,
+        clients=nobody,
+        scopes=nobody,
+        users=nobody,
+        sessions=nobody,
+        tokens=nobody,
+        consents=nobody,
+        audit=nobody,
+    )
+    paths = app.openapi()["paths"]
+    assert len(paths) > 15
+    documented = rows("endpoints.md")
+    for path, methods in paths.items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in documented
 
 
 def test_links_lead_somewhere() -> None:

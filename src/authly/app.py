@@ -8,14 +8,16 @@ import structlog
 from fastapi import FastAPI
 
 from authly import __version__
+from authly.administration import administration_of
 from authly.api import oauth_errors, problems
+from authly.api.admin import router as admin_router
+from authly.api.admin.access import AdminAccess
 from authly.api.applications_router import applications_router
 from authly.api.auth_router import auth_router
 from authly.api.authorize_router import authorize_router
 from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
 from authly.api.introspect_router import introspect_router
-from authly.api.logging_middleware import LoggingMiddleware
 from authly.api.logout_router import logout_router
 from authly.api.metadata_router import metadata_router
 from authly.api.metrics_policy import MetricsPolicy, TokenFile
@@ -31,14 +33,16 @@ from authly.core.repository import Database
 from authly.core.resource_manager import ResourceManager
 from authly.identity import Identity, create_first_administrator
 from authly.measuring import exporter_configuration
+from authly.middleware import surround
 from authly.monitoring.metrics import AuthlyMetrics, Metrics, NullMetrics
-from authly.monitoring.middleware import MetricsMiddleware
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess import values
 from authly.monitoring.multiprocess.directory import DirectoryUnusableError
 from authly.monitoring.multiprocess.metrics import start_sampling, stop_sampling
 from authly.oauth_server import OAuthServer
 from authly.settings import Settings, load_settings
+from authly.shared_state import SharedState
+from authly.upkeep import upkeep
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -60,21 +64,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     embedded_postgres = EmbeddedPostgres(settings.state_path)
     database_url = settings.database_url or embedded_postgres.start()
     resources = ResourceManager(database_url, settings.database_pool_size)
-    database = Database(resources.pool, availability=resources)
+    database = Database(resources.pool, availability=resources, timeout=settings.database_timeout)
     identity = Identity(settings, database)
     resources.before_ready(lambda: create_first_administrator(settings, identity.users))
-    server = OAuthServer(settings, database, identity.audit)
     metrics: Metrics = NullMetrics()
+    if settings.metrics_enabled:
+        directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
+        metrics = AuthlyMetrics()
+    shared = SharedState(settings, database, resources.pool, database_url, metrics)
+    server = OAuthServer(settings, database, identity.audit, caches=shared.caches)
+    jobs = upkeep(settings, database_url, identity, server, shared.rate_limit_rows, metrics)
+    # What they work on has to be there.
+    resources.before_ready(jobs.start)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Never fails: Gunicorn takes a worker that fails to start for a reason to stop everything.
         await resources.start()
+        await shared.start()
         metrics.update_application_info(settings.environment)
         if settings.metrics_enabled:
             start_sampling(settings.metrics_collection_interval)
         yield
         stop_sampling()
+        await jobs.stop()
+        await shared.stop()
         await resources.stop()
         identity.hasher.close()
 
@@ -90,7 +104,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # This process is the server's user for as long as it has an application.
     app.state.embedded_postgres = embedded_postgres
     app.include_router(health_router(resources.check))
-    browser = Browser(identity.sessions)
     pages = Pages(settings.theme.read_bytes() if settings.theme else b"", sign_up=settings.sign_up_enabled)
     problems.install(app, pages)
     oauth_errors.install(app)
@@ -127,18 +140,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         applications_router(server.consents, server.clients, server.scopes, browser, pages),
     ):
         app.include_router(router)
+    admin_router.install(
+        app,
+        AdminAccess(server.tokens, identity.users, server.endpoints.issuer, identity.audit, metrics),
+        administration_of(identity, server),
+        clients=server.clients,
+        scopes=server.scopes,
+        users=identity.users,
+        sessions=identity.sessions,
+        tokens=server.tokens,
+        consents=server.consents,
+        audit=identity.audit,
+    )
     if settings.metrics_enabled:
-        directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
-        metrics = AuthlyMetrics()
         scraper = Scraper(exporter_configuration(settings)._replace(directory=directory, problem=problem))
         verifiers = [TokenFile(settings.metrics_token_path, _log.error)] if settings.metrics_token_path else []
-        policy = MetricsPolicy(
-            settings.metrics_allowed_networks, settings.trusted_proxies, verifiers, metrics, _log.warning
-        )
+        policy = MetricsPolicy(settings.metrics_allowed_networks, verifiers, metrics, _log.warning)
         app.include_router(metrics_router(settings.metrics_path, scraper, policy))
-        app.add_middleware(MetricsMiddleware, metrics=metrics)
-    # Added last, and therefore outermost.
-    app.add_middleware(LoggingMiddleware)
+    surround(app, settings, shared.rate_limits, server.clients.has_origin, metrics)
     return app
 
 

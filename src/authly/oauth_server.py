@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from authly.audit.service import AuditLog
 from authly.core import secret_key
+from authly.core.cache import Caches
 from authly.core.repository import Database
 from authly.core.secret_key import SecretKey
 from authly.keys.encryption import KeyEncryption
@@ -12,6 +13,7 @@ from authly.keys.models import Rotation
 from authly.keys.repository import SigningKeyRepository
 from authly.keys.service import SigningKeyService
 from authly.oauth.authorization_service import AuthorizationService
+from authly.oauth.cached_repositories import remembering
 from authly.oauth.client_authentication import ClientAuthenticator
 from authly.oauth.client_repository import ClientRepository
 from authly.oauth.client_service import ClientService
@@ -54,13 +56,19 @@ class OAuthServer:
         database: where everything is kept.
         audit: where what happens is recorded.
         observer: is told how token requests ended.
+        caches: remember clients and scopes; without them, each is asked for each time.
 
     Raises:
         SecretKeyError: there is no secret key, and none can be made.
     """
 
     def __init__(
-        self, settings: Settings, database: Database, audit: AuditLog, observer: TokenRequests | None = None
+        self,
+        settings: Settings,
+        database: Database,
+        audit: AuditLog,
+        observer: TokenRequests | None = None,
+        caches: Caches | None = None,
     ) -> None:
         self.endpoints = Endpoints(settings.issuer_url)
         issuer = self.endpoints.issuer
@@ -84,6 +92,8 @@ class OAuthServer:
             self.id_tokens,
         )
         clients, scopes = ClientRepository(database), ScopeRepository(database)
+        if caches is not None:
+            clients, scopes = remembering(database, caches)
         self.clients = ClientService(clients, scopes, self.tokens, audit)
         self.scopes = ScopeService(scopes, audit)
         self.consents = ConsentService(ConsentRepository(database), self.tokens, audit)

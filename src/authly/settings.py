@@ -9,7 +9,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr, ValidationError, ValidationInfo
@@ -17,6 +17,9 @@ from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
+_HOST_NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+_RATE = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)")
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 # The one environment in which Authly makes up what it was not told.
 DEVELOPMENT = "development"
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -60,12 +63,67 @@ def _import_paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return paths
 
 
-def _networks(value: "str | tuple[Network, ...]") -> "tuple[Network, ...]":
-    """Parse networks, addresses and the word unix, for whoever comes over a Unix socket."""
+class Rate(NamedTuple):
+    """So many requests in a period of so many seconds."""
+
+    requests: int
+    period: int
+
+    def __str__(self) -> str:
+        return f"{self.requests}/{next(name for name, seconds in _PERIODS.items() if seconds == self.period)}"
+
+
+def _rate(value: str | Rate | None) -> Rate | None:
     if not isinstance(value, str):
         return value
-    words = [word.strip() for word in value.split(",") if word.strip()]
-    return tuple("unix" if word == "unix" else ipaddress.ip_network(word) for word in words)
+    match = _RATE.fullmatch(value)
+    if match is not None:
+        rate = Rate(int(match[1]), _PERIODS[match[2]])
+        if rate.requests <= 1000 * rate.period:
+            return rate
+    elif value == "off":
+        return None
+    raise ValueError("not N/second, N/minute, N/hour, N/day or off")
+
+
+def _words(value: str | tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the words of a list, in lower case; what is a list already is one."""
+    if not isinstance(value, str):
+        return value
+    return tuple(word.strip().lower() for word in value.split(",") if word.strip())
+
+
+def _networks(value: str | tuple[Network, ...]) -> tuple[Network, ...]:
+    """Parse networks, addresses and the word unix, for whoever comes over a Unix socket."""
+    return tuple("unix" if word == "unix" else ipaddress.ip_network(word) for word in _words(value))
+
+
+def _host_names(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    names = _words(value)
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"{name} is not a host name")
+    return names
+
+
+def _policies(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    names = _words(value)
+    if names == ("none",):
+        return ()
+    if unknown := set(names) - {"login", "token", "introspect", "default"}:
+        raise ValueError(f"{unknown} are not policies")
+    return names
+
+
+def _redis_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("not a URL of Valkey or Redis")
+    if (parts.scheme == "unix" and not parts.path) or (parts.scheme != "unix" and not parts.hostname):
+        raise ValueError("the URL does not say where")
+    if parts.port == 0:  # asked for, it raises where it is no number
+        raise ValueError("not a port")
+    return value
 
 
 def _username(value: str) -> str:
@@ -236,6 +294,81 @@ class Settings(BaseSettings):
     database_pool_size: int = _setting(
         8, "a whole number from 1 to 100", "Connections to PostgreSQL at most, for each worker.", ge=1, le=100
     )
+    database_timeout: float = _setting(
+        5.0,
+        "a number of seconds from 0.1 to 300",
+        "How long PostgreSQL may take for a query or a transaction.",
+        ge=0.1,
+        le=300,
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = _setting(
+        None,
+        "a redis://, rediss:// or unix:// URL, or nothing for PostgreSQL",
+        "The Valkey or Redis that counts rate limits and tells workers what changed. Unset: PostgreSQL does both.",
+    )
+    cache_ttl: float = _setting(
+        30.0,
+        "a number of seconds from 0 to 3600",
+        "How long a worker that is not told of a change may go on with what it knows of clients, scopes and keys.",
+        ge=0,
+        le=3600,
+    )
+    cleanup_interval: float = _setting(
+        300.0,
+        "a number of seconds from 1 to 86400",
+        "How often expired codes, tokens and sessions, and rows that count nothing any more, are deleted.",
+        ge=1,
+        le=86_400,
+    )
+    audit_retention_days: int = _setting(
+        365,
+        "a whole number of days from 0 to 36500",
+        "How long entries of the audit log are kept; 0 keeps them for ever.",
+        ge=0,
+        le=36_500,
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)] = _setting(
+        (),
+        "host names without ports, such as login.example.com or *.example.com, separated by commas",
+        "The host names that Authly answers to. None: any.",
+    )
+    max_body_bytes: int = _setting(
+        65_536,
+        "a whole number of bytes from 1024 to 16777216",
+        "How long the body of a request may be.",
+        ge=1024,
+        le=1 << 24,
+    )
+    admin_networks: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = _setting(
+        _networks("127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1,fc00::/7"),
+        "networks such as 10.0.0.0/8, addresses, and unix, separated by commas",
+        "Where requests to the administration interface may come from.",
+    )
+    rate_limit_login: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = _setting(
+        "10/minute",
+        "N/second, N/minute, N/hour, N/day (at most 1000 a second) or off",
+        "Passwords that one client address may send: to log in, to sign up, and to change one.",
+    )
+    rate_limit_token: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = _setting(
+        "1200/minute",
+        "N/second, N/minute, N/hour, N/day (at most 1000 a second) or off",
+        "Requests to the endpoints that clients authenticate at, of one client address.",
+    )
+    rate_limit_introspect: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = _setting(
+        "6000/minute",
+        "N/second, N/minute, N/hour, N/day (at most 1000 a second) or off",
+        "Introspections that one client address may ask for.",
+    )
+    rate_limit_default: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = _setting(
+        "600/minute",
+        "N/second, N/minute, N/hour, N/day (at most 1000 a second) or off",
+        "All other requests of one client address.",
+    )
+    rate_limit_fail_open: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_policies)] = _setting(
+        "token,introspect,default",
+        "login, token, introspect, default, several of them separated by commas, or none",
+        "The limits that each worker keeps by itself while nobody counts for all. Requests under the others get 503.",
+    )
     session_lifetime: int = _setting(
         43_200,
         "a whole number of seconds from 60 to 31536000",
@@ -366,7 +499,7 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = _setting(
         (),
         "networks such as 10.0.0.0/8, addresses, and unix, separated by commas",
-        "Proxies whose X-Forwarded-For is believed.",
+        "Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
     metrics_collection_interval: float = _setting(
         30.0,
@@ -492,7 +625,7 @@ def _shown(field: str, value: object) -> str:
         return "set, and not shown"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, (int, float, Path)):
+    if isinstance(value, (int, float, Path, Rate)):
         return str(value)
     if field.endswith("_url"):
         return without_password(str(value))
@@ -508,7 +641,7 @@ def _held(field: str, held: Any) -> str:
         return f"a password of {len(str(held))} characters"
     if field == "secret_key":
         return "a value that is not shown, since it is secret"
-    return without_password(str(held)) if field == "database_url" else repr(str(held))
+    return without_password(str(held)) if field in {"database_url", "redis_url"} else repr(str(held))
 
 
 def load_settings() -> Settings:

@@ -59,6 +59,19 @@ def test_settings_are_frozen() -> None:
         ("AUTHLY_LOG_FORMAT", "xml"),
         ("AUTHLY_WORKER_CLASS", "sync"),
         ("AUTHLY_ENVIRONMENT", "a b"),
+        ("AUTHLY_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("AUTHLY_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("AUTHLY_TRUSTED_PROXIES", "proxy.example"),
+        ("AUTHLY_ADMIN_NETWORKS", "*"),
+        ("AUTHLY_ALLOWED_HOSTS", "https://a.example"),
+        ("AUTHLY_ALLOWED_HOSTS", "a.example:8000"),
+        ("AUTHLY_MAX_BODY_BYTES", "0"),
+        ("AUTHLY_CACHE_TTL", "-1"),
+        ("AUTHLY_RATE_LIMIT_LOGIN", "10"),
+        ("AUTHLY_RATE_LIMIT_LOGIN", "0/minute"),
+        ("AUTHLY_RATE_LIMIT_LOGIN", "1001/second"),
+        ("AUTHLY_RATE_LIMIT_TOKEN", "10/fortnight"),
+        ("AUTHLY_RATE_LIMIT_FAIL_OPEN", "everything"),
         ("AUTHLY_ADMIN_USERNAME", "a b"),
         ("AUTHLY_ADMIN_USERNAME", "-a"),
         ("AUTHLY_PASSWORD_HASH_MEMORY", "7"),
@@ -105,6 +118,15 @@ def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, value: str, sh
     assert str(caught.value) == f"AUTHLY_DATABASE_URL holds {shown}, but accepts {accepts('database_url')}."
 
 
+@pytest.mark.parametrize("value", ["http://:hunter2@h", "redis://:hunter2@", "redis://:hunter2@h:port", "unix://"])
+def test_a_password_of_valkey_is_not_shown(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A URL of Valkey that is wrong is named without its password too."""
+    monkeypatch.setenv("AUTHLY_REDIS_URL", value)
+    with pytest.raises(SettingsError, match=r"^AUTHLY_REDIS_URL holds") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_the_administrators_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one that is refused, nor one that is accepted."""
     monkeypatch.setenv("AUTHLY_ADMIN_PASSWORD", "hunter2")
@@ -129,6 +151,22 @@ def test_the_administrators_password_is_not_shown(monkeypatch: pytest.MonkeyPatc
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     """Everything but the password stays."""
     assert without_password(url) == shown
+
+
+def test_limits_and_networks_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates, networks and lists become what they mean."""
+    monkeypatch.setenv("AUTHLY_RATE_LIMIT_TOKEN", "5/hour")
+    monkeypatch.setenv("AUTHLY_RATE_LIMIT_DEFAULT", "off")
+    monkeypatch.setenv("AUTHLY_RATE_LIMIT_FAIL_OPEN", "none")
+    monkeypatch.setenv("AUTHLY_TRUSTED_PROXIES", " 10.0.0.0/8, 2001:db8::1,")
+    monkeypatch.setenv("AUTHLY_ALLOWED_HOSTS", "Login.Example.com,*.example.org,[::1]")
+    settings = load_settings()
+    assert settings.rate_limit_login == (10, 60)
+    assert settings.rate_limit_token == (5, 3600)
+    assert settings.rate_limit_default is None
+    assert settings.rate_limit_fail_open == ()
+    assert list(map(str, settings.trusted_proxies)) == ["10.0.0.0/8", "2001:db8::1/128"]
+    assert settings.allowed_hosts == ("login.example.com", "*.example.org", "[::1]")
 
 
 def test_the_metrics_directory_follows_prometheus_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from authly.api.dependencies import Browser, LoginRequiredError, forget, remember, visitor
 from authly.api.pages import Pages
 from authly.api.return_to import safe_target
+from authly.api.security_middleware import POLICY_OF_FORMS_THAT_LEAD_ON
 from authly.sessions.models import Session
 from authly.users.authentication import AuthenticationService, LoginFailure, LoginRefusedError
 from authly.users.models import UserDataError
@@ -58,6 +59,8 @@ def auth_router(
         headers: dict[str, str] | None = None,
     ) -> Response:
         context = {"return_to": return_to, "username": username, "problem": problem, "invalid": bool(problem)}
+        # From the login some go on to a client that they have allowed before, by way of the authorization endpoint.
+        headers = {**(headers or {}), "content-security-policy": POLICY_OF_FORMS_THAT_LEAD_ON}
         return pages.render(request, "login.html", session, status, headers, **context)
 
     @router.get("/login")

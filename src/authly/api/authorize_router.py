@@ -133,7 +133,7 @@ def authorize_router(
             if denied:
                 raise await authorization.deny(checked.request)
             if step is Step.SELECT_ACCOUNT:
-                return await select_account(request, marked, session)
+                return await select_account(request, checked, marked, session)
             if step is Step.CONSENT:
                 return await ask(request, checked, marked, session)
             if progress.is_consent_given:
@@ -150,12 +150,20 @@ def authorize_router(
         hint = checked.login_hint[:_LONGEST_HINT]
         return _redirect(f"/login?{urlencode({'return_to': target} | ({'login_hint': hint} if hint else {}))}")
 
-    async def select_account(request: Request, marked: bytes, session: Session) -> Response:
+    async def select_account(
+        request: Request, checked: AuthenticationRequest, marked: bytes, session: Session
+    ) -> Response:
         user = await users.get(session.user_id)
         if user is None:
             raise LoginRequiredError
         return pages.render(
-            request, "select_account.html", session, user=user, action=ACCOUNT, query=marked.decode("ascii", "replace")
+            request,
+            "select_account.html",
+            session,
+            headers={"content-security-policy": policy_that_leads_to(checked.request.asked.redirect_uri)},
+            user=user,
+            action=ACCOUNT,
+            query=marked.decode("ascii", "replace"),
         )
 
     async def ask(request: Request, checked: AuthenticationRequest, marked: bytes, session: Session) -> Response:

@@ -1,4 +1,4 @@
-"""The outermost middleware: a correlation id and a log line for each request, and an answer when all else fails."""
+"""A correlation id and a log line for each request, and an answer when all else fails."""
 
 import os
 import re

@@ -35,13 +35,11 @@ def metadata_router(server: Endpoints, scopes: ScopeService, keys: SigningKeySer
 
     @router.get(endpoints.METADATA, summary="What this server can do", response_model=None, responses=responses)
     async def metadata(request: Request) -> Response:
-        names = [scope.name for scope in await scopes.list()]
-        return _document(request, server.metadata(names), _METADATA_MAX_AGE)
+        return _document(request, server.metadata(await scopes.names()), _METADATA_MAX_AGE)
 
     @router.get(CONFIGURATION, summary="What this OpenID provider can do", response_model=None, responses=responses)
     async def openid_configuration(request: Request) -> Response:
-        names = [scope.name for scope in await scopes.list()]
-        return _document(request, configuration(server.metadata(names)), _METADATA_MAX_AGE)
+        return _document(request, configuration(server.metadata(await scopes.names())), _METADATA_MAX_AGE)
 
     @router.get(endpoints.JWKS, summary="The keys that verify tokens", response_model=None, responses=responses)
     async def jwks(request: Request) -> Response:

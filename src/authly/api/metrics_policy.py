@@ -82,7 +82,6 @@ class MetricsPolicy:
 
     Args:
         networks: from where.
-        proxies: whose forwarded headers are believed.
         verifiers: of bearer tokens; none where the network is enough.
         metrics: counts who was kept out.
         report: takes a line about each.
@@ -91,13 +90,11 @@ class MetricsPolicy:
     def __init__(
         self,
         networks: Sequence[Network],
-        proxies: Sequence[Network],
         verifiers: Sequence[TokenVerifier],
         metrics: Metrics,
         report: Callable[[str], None],
     ) -> None:
         self._networks = tuple(networks)
-        self._proxies = tuple(proxies)
         self._verifiers = tuple(verifiers)
         self._metrics = metrics
         self._report = report
@@ -105,7 +102,7 @@ class MetricsPolicy:
     async def admit(self, request: Request) -> Address | Denial:
         """Return the address of whoever asks if he may look, else why not."""
         try:
-            address = client_address(request, self._proxies)
+            address = client_address(request.scope)
         except UnknownClientError as error:
             return self._deny(Severity.MEDIUM, Denial(403, str(error)))
         if not within(address, self._networks):

@@ -26,9 +26,9 @@ ERROR_CONTENT = {"application/json": {"schema": ErrorBody.model_json_schema()}}
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return, for the OpenAPI document, the answers that are protocol errors."""
+    """Return, for the OpenAPI document, the answers that are protocol errors, and that there were too many requests."""
     # As content and not as a model, to which FastAPI gives the type of the route's good answers.
-    return {status: {"content": dict(ERROR_CONTENT)} for status in statuses}
+    return {status: {"content": dict(ERROR_CONTENT)} for status in sorted({*statuses, 429})}
 
 
 def install(app: FastAPI) -> None:

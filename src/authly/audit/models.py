@@ -14,7 +14,6 @@ class AuditEvent(StrEnum):
     ADMINISTRATOR_CREATED = "administrator_created"
     LOGIN_SUCCEEDED = "login_succeeded"
     LOGIN_FAILED = "login_failed"
-    LOGIN_BLOCKED = "login_blocked"
     LOGGED_OUT = "logged_out"
     SESSIONS_ENDED = "sessions_ended"
     PASSWORD_CHANGED = "password_changed"
@@ -38,6 +37,8 @@ class AuditEvent(StrEnum):
     TOKEN_REVOKED = "token_revoked"
     CODE_REUSED = "code_reused"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"
+    KEY_ROTATED = "key_rotated"
+    ADMIN_DENIED = "admin_denied"
 
 
 class PartyKind(StrEnum):

@@ -11,6 +11,7 @@ from authly.cli.lazy import LazyGroup
 @click.group(
     cls=LazyGroup,
     lazy={
+        "admin": "authly.cli.admin:admin",
         "db": "authly.cli.db:db",
         "metrics": "authly.cli.metrics:metrics",
         "serve": "authly.cli.serve:serve",

@@ -25,7 +25,7 @@ def url() -> None:
     \b
     Example:
       psql "$(authly db url)"
-    """  # noqa: D301
+    """
     with _database(load_settings()) as found:
         click.echo(found)
 

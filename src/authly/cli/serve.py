@@ -22,7 +22,7 @@ def serve(gunicorn_options: tuple[str, ...]) -> None:
       authly serve
       AUTHLY_WORKERS=8 AUTHLY_BIND=0.0.0.0:8000 authly serve
       authly serve --timeout 60
-    """  # noqa: D301
+    """
     # Here too, so that a wrong one is one line and not Gunicorn's traceback.
     authly.settings.load_settings()
     # Gunicorn's own script, executed: what SIGUSR2 executes again is then what was called. (`python -m gunicorn`

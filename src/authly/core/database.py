@@ -4,7 +4,12 @@ Owns how Authly connects, the pool, and what connection errors are called in wor
 own when the pool is opened and closed: that is :mod:`authly.core.resource_manager`.
 """
 
+import asyncio
+import contextlib
 import logging
+import os
+import socket
+from collections.abc import Iterator
 
 import psycopg
 from psycopg import AsyncConnection
@@ -15,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 CONNECT_TIMEOUT = 3
+_CHECK_TIMEOUT = 1.0
 _CONNECTION_OPTIONS = {
     "autocommit": True,
     "application_name": "authly",
@@ -68,11 +74,39 @@ def create_pool(url: str, size: int) -> Pool:
         min_size=1,
         max_size=size,
         open=False,
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
         timeout=3.0,
         reconnect_timeout=2.0,
         name="authly",
     )
+
+
+@contextlib.contextmanager
+def answering_within(connection: AsyncConnection[TupleRow], seconds: float) -> Iterator[None]:
+    """Break a connection unless the block ends in time: whoever waits for the server sees that the connection ended.
+
+    Cancelling would not do. A server that hangs accepts connections and acknowledges bytes, so nothing else notices;
+    and psycopg would ask it, politely, to cancel the query, and wait for the answer.
+
+    Args:
+        connection: on which the block asks the server.
+        seconds: that it may take.
+    """
+    timer = asyncio.get_running_loop().call_later(seconds, _break, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _break(connection: AsyncConnection[TupleRow]) -> None:
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+async def _check(connection: AsyncConnection[TupleRow]) -> None:
+    with answering_within(connection, _CHECK_TIMEOUT):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 def explain(error: Exception, url: str) -> str:

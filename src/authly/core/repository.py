@@ -20,13 +20,15 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow, kwargs_row
 
-from authly.core.database import Pool
+from authly.core.database import Pool, answering_within
 
 T = TypeVar("T")
 Parameters = Mapping[str, Any] | Sequence[Any] | None
 Sql = LiteralString | sql.Composed
 Status = Literal["success", "error"]
 
+# What an index finds, and a row that another transaction has for a moment, take milliseconds.
+_TIMEOUT = 5.0
 _AWAY = "The database does not answer at this moment."
 
 
@@ -156,6 +158,7 @@ class Database(Executor):
         observer: is told of each query.
         timer: what to time with, in seconds.
         availability: knows whether the database answers.
+        timeout: seconds that a query or a transaction may take; after that, the database counts as away.
     """
 
     def __init__(
@@ -164,14 +167,19 @@ class Database(Executor):
         observer: QueryObserver | None = None,
         timer: Callable[[], float] = time.perf_counter,
         availability: Availability | None = None,
+        timeout: float = _TIMEOUT,
     ) -> None:
         super().__init__(observer or NullObserver(), timer, availability or AlwaysAvailable())
         self._pool = pool
+        self._timeout = timeout
 
-    def _connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         if self._availability.is_away():
             raise DatabaseUnavailableError(_AWAY)
-        return self._pool.connection()
+        async with self._pool.connection() as connection:
+            with answering_within(connection, self._timeout):
+                yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

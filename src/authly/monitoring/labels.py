@@ -20,6 +20,9 @@ class SecurityEvent(StrEnum):
     """What happened."""
 
     METRICS_DENIED = "metrics_denied"
+    ADMIN_DENIED = "admin_denied"
+    CORS_REJECTED = "cors_rejected"
+    HOST_REJECTED = "host_rejected"
 
 
 class Severity(StrEnum):

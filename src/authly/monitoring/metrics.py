@@ -7,22 +7,25 @@ ask which. A recording call takes enums and numbers, does no I/O beyond a write 
 import platform
 from typing import Protocol
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from authly import __version__
 from authly.monitoring.labels import SECURITY_EVENTS, SECURITY_EVENTS_HELP, SecurityEvent, Severity
-from authly.monitoring.middleware import Exchange
-from authly.monitoring.request_metrics import NULL_EXCHANGE, RequestMetrics
+from authly.monitoring.middleware import Exchange, HTTPMetrics
+from authly.monitoring.multiprocess.bound import Increment
+from authly.monitoring.request_metrics import NULL_EXCHANGE, REQUEST_BUCKETS, Lookup, RequestMetrics
+
+_SECURITY_EVENTS = (
+    (SecurityEvent.METRICS_DENIED, Severity.LOW),
+    (SecurityEvent.METRICS_DENIED, Severity.MEDIUM),
+    (SecurityEvent.ADMIN_DENIED, Severity.MEDIUM),
+    (SecurityEvent.CORS_REJECTED, Severity.LOW),
+    (SecurityEvent.HOST_REJECTED, Severity.LOW),
+)
 
 
-class Metrics(Protocol):
+class Metrics(HTTPMetrics, Protocol):
     """What can be recorded."""
-
-    def request_started(self, method: str) -> None:
-        """Note that an HTTP request came in."""
-
-    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
-        """Return what counts and times HTTP requests of one method, endpoint and status."""
 
     def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
         """Count an event that may be part of an attack."""
@@ -30,21 +33,54 @@ class Metrics(Protocol):
     def update_application_info(self, environment: str) -> None:
         """Say what is running."""
 
+    def track_rate_limit_hit(self, policy: str, backend: str) -> None:
+        """Count a request that was refused."""
+
+    def track_rate_limit_check(self, backend: str, seconds: float) -> None:
+        """Record how long a store of rate limits took to answer."""
+
+    def track_rate_limit_error(self, backend: str) -> None:
+        """Count a question that a store of rate limits did not answer."""
+
+    def track_admin_request(self, resource: str, action: str, status: int) -> None:
+        """Count a request to the administration interface."""
+
+    def track_cleanup_run(self, task: str, status: str, rows: int) -> None:
+        """Count a run of a job, and the rows it deleted."""
+
+    def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
+        """Count an operation of a cache."""
+
 
 class NullMetrics:
     """Records nothing."""
 
-    def request_started(self, method: str) -> None:
-        """Do nothing."""
-
-    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
-        """Return what does nothing."""
-        return NULL_EXCHANGE
+    def __init__(self) -> None:
+        self.arrivals = Lookup[str, Increment](lambda _: lambda: None)
+        self.exchanges = Lookup[tuple[str, str, int], Exchange](lambda _: NULL_EXCHANGE)
 
     def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
         """Do nothing."""
 
     def update_application_info(self, environment: str) -> None:
+        """Do nothing."""
+
+    def track_rate_limit_hit(self, policy: str, backend: str) -> None:
+        """Do nothing."""
+
+    def track_rate_limit_check(self, backend: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def track_rate_limit_error(self, backend: str) -> None:
+        """Do nothing."""
+
+    def track_admin_request(self, resource: str, action: str, status: int) -> None:
+        """Do nothing."""
+
+    def track_cleanup_run(self, task: str, status: str, rows: int) -> None:
+        """Do nothing."""
+
+    def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
         """Do nothing."""
 
 
@@ -63,13 +99,64 @@ class AuthlyMetrics(RequestMetrics):
             ["event_type", "severity"],
             registry=registry,
         )
-        for severity in Severity:
-            self.security_events.labels(SecurityEvent.METRICS_DENIED, severity)
+        # From the start, so that the first one is an increase.
+        for event, severity in _SECURITY_EVENTS:
+            self.security_events.labels(event, severity)
         self.application_info = Gauge(
             "authly_application_info",
             "What is running; always 1.",
             ["version", "python_version", "environment"],
             multiprocess_mode="max",
+            registry=registry,
+        )
+        self.rate_limit_hits = Counter(
+            "authly_rate_limit_hits_total",
+            "Requests refused because their client asked too often.",
+            ["policy", "backend"],
+            registry=registry,
+        )
+        self.rate_limit_check_duration = Histogram(
+            "authly_rate_limit_check_duration_seconds",
+            "Time that a store of rate limits took to answer.",
+            ["backend"],
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self.rate_limit_errors = Counter(
+            "authly_rate_limit_errors_total",
+            "Questions that a store of rate limits did not answer.",
+            ["backend"],
+            registry=registry,
+        )
+        self.admin_requests = Counter(
+            "authly_admin_requests_total",
+            "Requests to the administration interface.",
+            ["resource", "action", "status"],
+            registry=registry,
+        )
+        self.cleanup_runs = Counter(
+            "authly_cleanup_runs_total",
+            "Runs of periodic jobs, by how they ended.",
+            ["task", "status"],
+            registry=registry,
+        )
+        self.cleanup_rows_deleted = Counter(
+            "authly_cleanup_rows_deleted_total",
+            "Rows that periodic jobs deleted.",
+            ["task"],
+            registry=registry,
+        )
+        self.cleanup_last_success = Gauge(
+            "authly_cleanup_last_success_timestamp_seconds",
+            "When a periodic job last succeeded.",
+            ["task"],
+            multiprocess_mode="max",
+            registry=registry,
+        )
+        self.cache_operations = Counter(
+            "authly_cache_operations_total",
+            "Look-ups in caches, and messages to other workers that something changed.",
+            ["cache", "operation", "status"],
             registry=registry,
         )
 
@@ -95,3 +182,80 @@ class AuthlyMetrics(RequestMetrics):
             self.application_info.labels(__version__, platform.python_version(), environment).set(1)
         except Exception:  # noqa: BLE001
             self._report_failure("update_application_info")
+
+    def track_rate_limit_hit(self, policy: str, backend: str) -> None:
+        """Count a request that was refused.
+
+        Args:
+            policy: under which.
+            backend: who counted: redis, postgresql or memory.
+        """
+        try:
+            self.rate_limit_hits.labels(policy, backend).inc()
+        except Exception:  # noqa: BLE001
+            self._report_failure("track_rate_limit_hit")
+
+    def track_rate_limit_check(self, backend: str, seconds: float) -> None:
+        """Record how long a store of rate limits took to answer.
+
+        Args:
+            backend: redis or postgresql.
+            seconds: from the question to the answer.
+        """
+        try:
+            self.rate_limit_check_duration.labels(backend).observe(seconds)
+        except Exception:  # noqa: BLE001
+            self._report_failure("track_rate_limit_check")
+
+    def track_rate_limit_error(self, backend: str) -> None:
+        """Count a question that a store of rate limits did not answer.
+
+        Args:
+            backend: redis or postgresql.
+        """
+        try:
+            self.rate_limit_errors.labels(backend).inc()
+        except Exception:  # noqa: BLE001
+            self._report_failure("track_rate_limit_error")
+
+    def track_admin_request(self, resource: str, action: str, status: int) -> None:
+        """Count a request to the administration interface.
+
+        Args:
+            resource: what it is about, of a closed set.
+            action: create, read, update, delete or other.
+            status: the HTTP status.
+        """
+        try:
+            self.admin_requests.labels(resource, action, str(status)).inc()
+        except Exception:  # noqa: BLE001
+            self._report_failure("track_admin_request")
+
+    def track_cleanup_run(self, task: str, status: str, rows: int) -> None:
+        """Count a run of a job, and the rows it deleted.
+
+        Args:
+            task: the name of the job.
+            status: success, error or timeout.
+            rows: deleted by it, before it failed too.
+        """
+        try:
+            self.cleanup_runs.labels(task, status).inc()
+            self.cleanup_rows_deleted.labels(task).inc(rows)
+            if status == "success":
+                self.cleanup_last_success.labels(task).set_to_current_time()
+        except Exception:  # noqa: BLE001
+            self._report_failure("track_cleanup_run")
+
+    def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
+        """Count an operation of a cache.
+
+        Args:
+            cache: its name.
+            operation: get or invalidate.
+            status: hit or miss; success or error.
+        """
+        try:
+            self.cache_operations.labels(cache, operation, status).inc()
+        except Exception:  # noqa: BLE001
+            self._report_failure("track_cache_operation")

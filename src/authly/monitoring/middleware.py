@@ -6,11 +6,11 @@ is given.
 
 import time
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from authly.monitoring.labels import UNMATCHED
-from authly.monitoring.traceparent import trace_id
+from authly.monitoring.traceparent import TRACEPARENT, trace_id
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,21 +25,32 @@ CLIENT_CLOSED_REQUEST = 499
 class Exchange(Protocol):
     """What is told of requests of one method that one endpoint answered with one status."""
 
-    def response_started(self) -> None:
-        """Note that the status is known; nothing of the response has been sent yet."""
+    @property
+    def response_started(self) -> Callable[[], None]:
+        """What to call when the status is known; nothing of the response has been sent yet."""
 
-    def request_ended(self, seconds: float, trace_id: str = "") -> None:
-        """Note that the request is over, to the last byte of its response; of which trace it was, if of any."""
+    @property
+    def request_ended(self) -> Callable[[float], None]:
+        """What to call with a request's seconds when it is over, to the last byte of its response."""
+
+    def keep_trace(self, seconds: float, trace_id: str) -> None:
+        """Note of which trace a request was that took so long."""
 
 
 class HTTPMetrics(Protocol):
-    """What the middleware tells: both calls once for each request, and what it then tells the exchange."""
+    """What the middleware tells: what it finds here, it calls.
 
-    def request_started(self, method: str) -> None:
-        """Note that a request came in."""
+    Mappings, because a call that only looks something up would cost a request as much as what it finds. They have
+    something for every key.
+    """
 
-    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
-        """Return what takes note of the rest."""
+    @property
+    def arrivals(self) -> Mapping[str, Callable[[], None]]:
+        """For each method what to call when a request comes in."""
+
+    @property
+    def exchanges(self) -> Mapping[tuple[str, str, int], Exchange]:
+        """For each method, endpoint and status what takes note of the rest."""
 
 
 class MetricsMiddleware:
@@ -56,7 +67,8 @@ class MetricsMiddleware:
 
     def __init__(self, app: ASGIApp, metrics: HTTPMetrics, clock: Callable[[], float] = time.perf_counter) -> None:
         self._app = app
-        self._metrics = metrics
+        self._arrivals = metrics.arrivals
+        self._exchanges = metrics.exchanges
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,33 +77,38 @@ class MetricsMiddleware:
             await self._app(scope, receive, send)
             return
 
-        metrics = self._metrics
         method = scope["method"]
+        exchanges = self._exchanges
+        clock = self._clock
         exchange: Exchange | None = None
 
         # No coroutine of its own: what it returns is the server's.
         def send_and_note(message: Message) -> Awaitable[None]:
             nonlocal exchange
             if exchange is None and message["type"] == "http.response.start":
-                exchange = metrics.exchange(method, route_template(scope), message["status"])
+                exchange = exchanges[method, route_template(scope), message["status"]]
                 exchange.response_started()
             return send(message)
 
         # An error on its way to the handler of last resort, or no response at all: the server answers 500.
         status = 500
-        started = self._clock()
-        metrics.request_started(method)
+        started = clock()
+        self._arrivals[method]()
         try:
             await self._app(scope, receive, send_and_note)
         except CancelledError:
             status = CLIENT_CLOSED_REQUEST
             raise
         finally:
-            seconds = self._clock() - started
+            seconds = clock() - started
             if exchange is None:
-                exchange = metrics.exchange(method, route_template(scope), status)
+                exchange = exchanges[method, route_template(scope), status]
                 exchange.response_started()
-            exchange.request_ended(seconds, trace_id(scope.get("headers", ())))
+            exchange.request_ended(seconds)
+            for name, _ in scope.get("headers", ()):
+                if name == TRACEPARENT:
+                    exchange.keep_trace(seconds, trace_id(scope["headers"]))
+                    break
 
 
 def route_template(scope: Scope) -> str:
@@ -100,6 +117,16 @@ def route_template(scope: Scope) -> str:
     Read from what the routers left in the scope, so nothing is matched twice. FastAPI keeps included routers as a
     tree and names the whole template in its own part of the scope; a mounted application names only its own.
     """
+    # What most applications leave, and nothing else to look at.
+    if "route" in scope and "fastapi" not in scope and "app_root_path" not in scope:
+        path = scope["route"].path
+    else:
+        path = _template_from_tree(scope)
+    return path or UNMATCHED
+
+
+def _template_from_tree(scope: Scope) -> str:
+    """Return the template of a route of an included router, of a mounted application, or of no router's."""
     route = scope.get("route")
     fastapi = scope.get("fastapi")
     context = fastapi.get("effective_route_context") if fastapi else None
@@ -111,7 +138,7 @@ def route_template(scope: Scope) -> str:
         path = _path_of_endpoint(scope)
     if "app_root_path" in scope:
         path = _mount_template(scope, path) + path
-    return path or UNMATCHED
+    return str(path)
 
 
 def _path_of_endpoint(scope: Scope) -> str:

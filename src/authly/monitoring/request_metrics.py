@@ -4,7 +4,9 @@ Any application may construct them; Authly's own are the same ones under its nam
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,7 +17,27 @@ from authly.monitoring.multiprocess.bound import Failed, Increment, Observation,
 # 0.25 s and 1 s are edges in any resolution, because the service level objectives count on them.
 REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
 _log = logging.getLogger(__name__)
+
+
+class Lookup(dict[_K, _V]):
+    """What was found before, and a way to find the rest: a mapping that has something for every key.
+
+    Args:
+        find: called for a key that the mapping does not hold; whether to keep what it returns is its affair.
+        known: what is held from the start.
+    """
+
+    def __init__(self, find: Callable[[_K], _V], known: Mapping[_K, _V] | None = None) -> None:
+        super().__init__(known or {})
+        self._find = find
+
+    def __missing__(self, key: _K) -> _V:
+        """Find what the mapping does not hold."""
+        return self._find(key)
 
 
 class NullExchange:
@@ -24,7 +46,10 @@ class NullExchange:
     def response_started(self) -> None:
         """Do nothing."""
 
-    def request_ended(self, seconds: float, trace_id: str = "") -> None:
+    def request_ended(self, seconds: float) -> None:
+        """Do nothing."""
+
+    def keep_trace(self, seconds: float, trace_id: str) -> None:
         """Do nothing."""
 
 
@@ -41,22 +66,21 @@ class HTTPExchange:
         failed: called where an exemplar cannot be kept.
     """
 
-    __slots__ = ("_complete", "_durations", "_failed", "response_started")
+    __slots__ = ("_durations", "_failed", "request_ended", "response_started")
 
     def __init__(self, count: Increment, complete: Observation, durations: Histogram, failed: Failed) -> None:
         self.response_started = count
-        self._complete = complete
+        self.request_ended = complete
         self._durations = durations
         self._failed = failed
 
-    def request_ended(self, seconds: float, trace_id: str = "") -> None:
-        """Record how long a request took.
+    def keep_trace(self, seconds: float, trace_id: str) -> None:
+        """Let a request be the exemplar of its duration.
 
         Args:
-            seconds: from its arrival to the last byte of its response.
-            trace_id: of the trace that it was part of, which becomes an exemplar; empty if there is none.
+            seconds: how long it took.
+            trace_id: of the trace that it was part of; empty if there is none.
         """
-        self._complete(seconds)
         if trace_id:
             try:
                 keep_exemplar(self._durations, seconds, {"trace_id": trace_id})
@@ -106,31 +130,19 @@ class RequestMetrics:
         self._method = Vocabulary(METHODS)
         self._endpoint = Vocabulary(frozenset({UNMATCHED}), MAX_ENDPOINTS)
         self._http_overflow = self.label_overflow.labels(f"{namespace}_http_requests_total".lstrip("_"))
-        # Finding the child of a labelled metric costs more than writing to it; each is looked for once. The keys are
-        # what the middleware says, and clients choose methods: a value outside its vocabulary is not kept.
-        self._exchanges: dict[tuple[str, str, int], HTTPExchange] = {}
         self._failures: set[str] = set()
-        failed = partial(self._report_failure, "request_started")
-        self._in_progress = {
+        failed = partial(self._report_failure, "arrivals")
+        arrivals = {
             method: increment(self.http_requests_in_progress.labels(method), failed)
             for method in (*sorted(METHODS), OTHER)
         }
+        self.arrivals = Lookup[str, Increment](lambda _: arrivals[OTHER], arrivals)
+        # Finding the child of a labelled metric costs more than writing to it; each is looked for once.
+        self.exchanges = Lookup[tuple[str, str, int], Exchange](self._exchange)
 
-    def request_started(self, method: str) -> None:
-        """Note that an HTTP request came in."""
-        (self._in_progress.get(method) or self._in_progress[OTHER])()
-
-    def exchange(self, method: str, endpoint: str, status: int) -> Exchange:
-        """Return what counts and times HTTP requests of one method, endpoint and status.
-
-        Args:
-            method: as the client sent it.
-            endpoint: the template of the route.
-            status: the HTTP status.
-        """
-        found = self._exchanges.get((method, endpoint, status))
-        if found is not None:
-            return found
+    def _exchange(self, kind: tuple[str, str, int]) -> Exchange:
+        """Return what counts and times HTTP requests of one method (as the client sent it), endpoint and status."""
+        method, endpoint, status = kind
         try:
             known = self._method(method), self._endpoint(endpoint)
             durations = self.http_request_duration.labels(*known)
@@ -144,12 +156,13 @@ class RequestMetrics:
                 durations,
                 failed,
             )
+            # Clients choose methods: a value outside its vocabulary is not kept.
             if known == (method, endpoint):
-                self._exchanges[method, endpoint, status] = made
+                self.exchanges[kind] = made
             else:
                 self._http_overflow.inc()
         except Exception:  # noqa: BLE001
-            self._report_failure("exchange")
+            self._report_failure("exchanges")
             return NULL_EXCHANGE
         return made
 

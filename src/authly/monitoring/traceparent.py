@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
+# As ASGI has it: in lower case.
+TRACEPARENT: Final = b"traceparent"
 # A later version may add fields behind a hyphen; version 00 has none, and ff is no version. Identifiers are in lower
 # case, and never all zeros.
-_TRACEPARENT = re.compile(
+_VALUE = re.compile(
     rb"(?:(?P<first>00)|(?!00|ff)[0-9a-f]{2})"
     rb"-(?P<trace>(?!0{32})[0-9a-f]{32})"
     rb"-(?!0{16})[0-9a-f]{16}"
@@ -23,9 +26,9 @@ def trace_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """
     found = None
     for header in headers:
-        if header[0] == b"traceparent":
+        if header[0] == TRACEPARENT:
             if found is not None:
                 return ""  # there may be one; which of two is meant, nobody can know
             found = header[1]
-    match = _TRACEPARENT.fullmatch(found.strip(b" \t")) if found else None
+    match = _VALUE.fullmatch(found.strip(b" \t")) if found else None
     return match["trace"].decode("ascii") if match else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from authly.monitoring.labels import UNMATCHED
 from authly.monitoring.middleware import Exchange, HTTPMetrics
-from authly.monitoring.traceparent import trace_id
+from authly.monitoring.traceparent import TRACEPARENT, trace_id
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -62,7 +62,7 @@ class _Request:
         self._exchange: Exchange | None = None
         self._has_ended = False
         self._started = clock()
-        metrics.request_started(self._method)
+        metrics.arrivals[self._method]()
 
     def starting(self, start_response: StartResponse) -> StartResponse:
         """Return what the application calls with its status; with another one, should it fail after all."""
@@ -86,7 +86,7 @@ class _Request:
         if self._exchange is None:
             # An error on its way to the server, or no status at all: the server answers 500.
             status = 500 if failed or not self._status else self._status
-            self._exchange = self._metrics.exchange(self._method, self._endpoint, status)
+            self._exchange = self._metrics.exchanges[self._method, self._endpoint, status]
             self._exchange.response_started()
 
     def end(self, *, failed: bool = False) -> None:
@@ -96,9 +96,11 @@ class _Request:
         self._has_ended = True
         self.respond(failed=failed)
         assert self._exchange is not None
+        seconds = self._clock() - self._started
+        self._exchange.request_ended(seconds)
         parent = self._environ.get("HTTP_TRACEPARENT")
-        trace = trace_id([(b"traceparent", str(parent).encode("latin-1", "replace"))]) if parent else ""
-        self._exchange.request_ended(self._clock() - self._started, trace)
+        if parent:
+            self._exchange.keep_trace(seconds, trace_id([(TRACEPARENT, str(parent).encode("latin-1", "replace"))]))
 
 
 class _Body:

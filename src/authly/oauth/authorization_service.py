@@ -111,7 +111,7 @@ class AuthorizationService:
         return AccessDeniedError("The user said no.")
 
     async def _find(self, client_id: str) -> Client:
-        client = await self._clients.find(client_id) if len(client_id) <= _LONGEST_CLIENT_ID else None
+        client = await self._clients.look_up(client_id) if len(client_id) <= _LONGEST_CLIENT_ID else None
         if client is None or not client.settings.enabled:
             raise InvalidRequestError("The client is unknown.")
         return client

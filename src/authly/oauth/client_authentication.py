@@ -102,7 +102,7 @@ class ClientAuthenticator:
         return client
 
     async def _find(self, client_id: str) -> Client | None:
-        return await self._clients.find(client_id) if _CLIENT_ID.fullmatch(client_id) else None
+        return await self._clients.look_up(client_id) if _CLIENT_ID.fullmatch(client_id) else None
 
     async def _check_assertion(self, client: Client, assertion: str) -> None:
         verified = client_assertion.verify(assertion, client.client_id, client.settings.jwks or {}, self._audiences)

@@ -28,6 +28,10 @@ class ClientRepository(Repository):
             "clients.find", _client, f"SELECT {_COLUMNS} FROM clients WHERE client_id = %s", (client_id,)
         )
 
+    async def look_up(self, client_id: str) -> Client | None:
+        """Return a client to whom nothing is about to be changed."""
+        return await self.find(client_id)
+
     async def list(self, limit: int, offset: int, search: str | None = None) -> list[Client]:
         """Return clients by name; with a search, those whose name or id contains it."""
         return await self._all(
@@ -40,6 +44,20 @@ class ClientRepository(Repository):
             """,
             {"search": search, "limit": limit, "offset": offset},
         )
+
+    async def has_origin(self, origin: str) -> bool:
+        """Tell whether an enabled client has a redirect URI at an origin, such as ``https://app.example``."""
+        found = await self._one(
+            "clients.has_origin",
+            _count,
+            """
+            SELECT count(*) FROM client_redirect_uris JOIN clients USING (client_id)
+            WHERE enabled AND (uri = %(origin)s OR starts_with(uri, %(origin)s || '/')
+                               OR starts_with(uri, %(origin)s || '?'))
+            """,
+            {"origin": origin},
+        )
+        return bool(found)
 
     async def count(self) -> int:
         """Return how many clients are enabled."""

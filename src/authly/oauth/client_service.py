@@ -20,6 +20,7 @@ from authly.tokens.secrets import hash_of, new_secret
 from authly.tokens.service import TokenService
 
 _HOST = re.compile(r"[a-z0-9.-]{1,253}")
+_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]{1,260}")
 _LONGEST_NAME = 100
 _MOST = 50
 
@@ -53,6 +54,10 @@ class ClientService:
     async def list(self, limit: int = 50, offset: int = 0, search: str | None = None) -> list[Client]:
         """Return clients by name; with a search, those whose name or id contains it."""
         return await self._clients.list(limit, offset, search)
+
+    async def has_origin(self, origin: str) -> bool:
+        """Tell whether a page of an origin is a client's: one that users come back to (Fetch standard, ``Origin``)."""
+        return _ORIGIN.fullmatch(origin) is not None and await self._clients.has_origin(origin)
 
     async def count(self) -> int:
         """Return how many clients are enabled."""

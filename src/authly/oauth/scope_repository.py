@@ -5,6 +5,8 @@ from collections.abc import Collection
 from authly.core.repository import Repository
 from authly.oauth.models import Scope
 
+Names = list[str]
+
 
 class ScopeRepository(Repository):
     """Keeps scopes."""
@@ -57,6 +59,10 @@ class ScopeRepository(Repository):
             )
             == 1
         )
+
+    async def names(self) -> Names:
+        """Return the names of all scopes."""
+        return [scope.name for scope in await self.list()]
 
     async def list(self) -> list[Scope]:
         """Return all scopes by name."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from authly.audit.models import AuditEvent, Party, PartyKind
 from authly.audit.service import AuditLog
 from authly.oauth.models import Scope
-from authly.oauth.scope_repository import ScopeRepository
+from authly.oauth.scope_repository import Names, ScopeRepository
 from authly.oauth.scope_values import USER_SCOPES
 
 _NAME = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,128}")
@@ -75,6 +75,10 @@ class ScopeService:
         if deleted:
             await self._audit.record(AuditEvent.SCOPE_DELETED, actor, Party(PartyKind.SCOPE, name))
         return deleted
+
+    async def names(self) -> Names:
+        """Return the names of all scopes, for what may be a moment behind."""
+        return await self._scopes.names()
 
     async def list(self) -> list[Scope]:
         """Return all scopes by name."""

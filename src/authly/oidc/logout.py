@@ -69,7 +69,7 @@ class LogoutService:
         return request.hint.subject != self._subjects.of(request.client, session.user_id)
 
     async def _find(self, client_id: str) -> Client:
-        client = await self._clients.find(client_id) if len(client_id) <= _LONGEST_CLIENT_ID else None
+        client = await self._clients.look_up(client_id) if len(client_id) <= _LONGEST_CLIENT_ID else None
         if client is None:
             raise InvalidRequestError("The client is unknown.")
         return client

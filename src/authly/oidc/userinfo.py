@@ -48,7 +48,7 @@ class UserinfoService:
             raise InsufficientScopeError("The access token does not have the scope openid.")
         authorization = family.authorization
         user = await self._users.get(authorization.user_id)
-        client = await self._clients.find(authorization.client_id)
+        client = await self._clients.look_up(authorization.client_id)
         if user is None or client is None:
             raise InvalidTokenError("The user or the client of the access token is gone.")
         content = claims.one_by_one(user, authorization.claims.get(claims.USERINFO, {}))

@@ -211,6 +211,11 @@ class TokenService:
             raise InvalidTokenError("The access token is revoked, for another audience, or for no user.")
         return claims, family
 
+    async def user_of(self, claims: AccessTokenClaims) -> UUID | None:
+        """Return in whose name an access token was issued, whatever subject it names; None if it is a client's own."""
+        stored = await self._tokens.find_access_token(claims.token_id)
+        return stored.user_id if stored else None
+
     async def decode(self, token: str) -> AccessTokenClaims:
         """Return what an access token says, whether it has been revoked or not.
 

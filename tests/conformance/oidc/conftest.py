@@ -11,9 +11,9 @@ from tests.oidc import EVERYTHING, SCOPES, RelyingParty
 
 @pytest.fixture(scope="session")
 def server(postgres_server: str, _migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run an instance of three workers; which of them answers is chance. Verifiers may cache keys for two seconds."""
+    """Run an instance of three workers; which of them answers is chance. Verifiers may cache keys for a second."""
     folder = tmp_path_factory.mktemp("oidc")
-    yield from run_server(postgres_server, _migrated, folder, AUTHLY_WORKERS="3", AUTHLY_JWKS_MAX_AGE="2")
+    yield from run_server(postgres_server, _migrated, folder, AUTHLY_WORKERS="3", AUTHLY_JWKS_MAX_AGE="1")
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def test_two_libraries(server: Server, person: Person, algorithm: str) -> None:
 
 
 # As the settings of the instance have it.
-ROTATION = Rotation(max_age=timedelta(seconds=2), refresh=timedelta(seconds=0.2))
+ROTATION = Rotation(max_age=timedelta(seconds=1), refresh=timedelta(seconds=0.1))
 
 
 class Verifier:
@@ -117,12 +117,12 @@ def test_rotation_under_load(server: Server) -> None:
     for thread in threads:
         thread.start()
     try:
-        for algorithm in ("RS256", "ES256", "RS256"):
+        for algorithm in ("RS256", "ES256"):
             before = published()
-            # Nothing here is verified later than a second after it was signed; what is cached is older.
+            # Whatever is signed here is verified at once.
             rotated = server.run(
                 lambda services, _, algorithm=algorithm: services.keys.rotate(  # type: ignore[misc]
-                    algorithm, signs_after=ROTATION.signs_after, overlap=timedelta(seconds=4)
+                    algorithm, signs_after=ROTATION.signs_after, overlap=timedelta(seconds=2)
                 )
             )
             assert rotated
@@ -135,7 +135,7 @@ def test_rotation_under_load(server: Server) -> None:
         for thread in threads:
             thread.join()
     assert problems == []
-    assert len(seen) == 5  # two keys at first, and three that followed
+    assert len(seen) == 4  # two keys at first, and two that followed
     assert verified[0] > 100
 
 
@@ -147,7 +147,7 @@ def second_instance(server: Server, tmp_path: Path) -> Iterator[Server]:
         "AUTHLY_DATABASE_URL": server.database_url,
         "AUTHLY_ISSUER": server.url,
         "AUTHLY_WORKERS": "1",
-        "AUTHLY_JWKS_MAX_AGE": "2",
+        "AUTHLY_JWKS_MAX_AGE": "1",
     }
     instance = Instance(tmp_path, environment)
     try:

@@ -153,10 +153,11 @@ class TestClients:
 class TestScopes:
     """The table ``scopes``."""
 
-    async def test_those_of_openid_connect_are_there(self, database: Database) -> None:
-        """From the start."""
+    async def test_those_of_authly_itself_are_there(self, database: Database) -> None:
+        """From the start: those of OpenID Connect, and those of administrators."""
         names = [scope.name for scope in await ScopeRepository(database).list()]
-        assert names == ["address", "email", "offline_access", "openid", "phone", "profile"]
+        openid_connect = ["address", "email", "offline_access", "openid", "phone", "profile"]
+        assert names == ["address", "admin:read", "admin:write", *openid_connect[1:]]
 
     async def test_add(self, database: Database) -> None:
         """A name is taken once."""

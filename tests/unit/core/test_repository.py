@@ -36,6 +36,10 @@ class Numbers(Repository):
         """Take longer than allowed."""
         await self._execute("numbers.wait", "SELECT pg_terminate_backend(pg_backend_pid())")
 
+    async def sleep(self) -> None:
+        """Take longer than any test."""
+        await self._execute("numbers.sleep", "SELECT pg_sleep(60)")
+
 
 class Observer:
     """Remembers what it is told."""
@@ -127,6 +131,28 @@ async def test_a_connection_that_is_lost(parts: tuple[Database, Observer, Availa
     assert observer.seen[-1][:2] == ("numbers.wait", "error")
     assert availability.doubts == 1
     assert await numbers.all() == []
+
+
+async def test_a_server_that_takes_too_long(database_url: str) -> None:
+    """A query or a transaction that does not end in time counts as a database that is away; the next one goes on."""
+    availability = Availability()
+    async with create_pool(database_url, 1) as pool:
+        database = Database(pool, availability=availability, timeout=0.2)
+        numbers = Numbers(database)
+        await numbers.create()
+        with pytest.raises(DatabaseUnavailableError):
+            await numbers.sleep()
+        assert availability.doubts == 1
+
+        async def transact() -> None:
+            async with database.transaction() as transaction:
+                await numbers.within(transaction).add(1)
+                await numbers.within(transaction).sleep()
+
+        with pytest.raises(DatabaseUnavailableError):
+            await transact()
+        assert availability.doubts == 2
+        assert await numbers.all() == []
 
 
 async def test_a_database_that_is_known_to_be_away_is_not_asked(

@@ -29,9 +29,9 @@ def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None
 
 def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
     """One request moves its counter, its histogram, and the gauge up and down again."""
-    metrics.request_started("GET")
+    metrics.arrivals["GET"]()
     assert value(registry, "authly_http_requests_in_progress", method="GET") == 1
-    exchange = metrics.exchange("GET", "/x", 200)
+    exchange = metrics.exchanges["GET", "/x", 200]
     exchange.response_started()
     exchange.request_ended(0.3)
     labels = {"method": "GET", "endpoint": "/x"}
@@ -44,9 +44,11 @@ def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: Au
 
 def test_a_trace_becomes_an_exemplar(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
     """The bucket that a traced request falls in has its trace id as exemplar; a request without leaves none."""
-    exchange = metrics.exchange("GET", "/x", 200)
-    exchange.request_ended(0.3, "0af7651916cd43dd8448eb211c80319c")
+    exchange = metrics.exchanges["GET", "/x", 200]
+    exchange.request_ended(0.3)
+    exchange.keep_trace(0.3, "0af7651916cd43dd8448eb211c80319c")
     exchange.request_ended(0.6)
+    exchange.keep_trace(0.6, "")
     found = {
         sample.labels["le"]: (sample.exemplar.labels, sample.exemplar.value)
         for family in registry.collect()
@@ -60,8 +62,8 @@ def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: A
     """Methods that clients make up share one series, and are counted as an overflow of the label."""
     for number in range(50):
         method = f"METHOD{number}"
-        metrics.request_started(method)
-        exchange = metrics.exchange(method, "/x", 405)
+        metrics.arrivals[method]()
+        exchange = metrics.exchanges[method, "/x", 405]
         exchange.response_started()
         exchange.request_ended(0.1)
     labels = {"method": "other", "endpoint": "/x"}
@@ -74,7 +76,7 @@ def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: A
 def test_the_number_of_endpoints_is_bounded(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
     """Should a template ever leak what clients choose, its series end at a bound."""
     for number in range(MAX_ENDPOINTS + 100):
-        metrics.exchange("GET", f"/{number}", 200).response_started()
+        metrics.exchanges["GET", f"/{number}", 200].response_started()
     endpoints = {
         sample.labels["endpoint"]
         for family in registry.collect()
@@ -96,11 +98,11 @@ def test_a_failing_metric_fails_nothing_and_is_reported_once(
     monkeypatch.setattr(metrics.http_requests, "labels", broken)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
-            exchange = metrics.exchange("GET", "/never-seen", 200)
+            exchange = metrics.exchanges["GET", "/never-seen", 200]
             exchange.response_started()
             exchange.request_ended(0.1)
     assert [record.message for record in caplog.records] == [
-        "A metric could not be recorded (exchange); this is said once"
+        "A metric could not be recorded (exchanges); this is said once"
     ]
 
 
@@ -122,11 +124,11 @@ def test_null_metrics_have_every_recording_call() -> None:
 
     assert calls(NullMetrics) == calls(AuthlyMetrics)
     null = NullMetrics()
-    null.request_started("GET")
-    exchange = null.exchange("GET", "/", 200)
+    null.arrivals["GET"]()
+    exchange = null.exchanges["GET", "/", 200]
     exchange.response_started()
     exchange.request_ended(0.1)
-    exchange.request_ended(0.1, "0af7651916cd43dd8448eb211c80319c")
+    exchange.keep_trace(0.1, "0af7651916cd43dd8448eb211c80319c")
     null.update_application_info("test")
 
 

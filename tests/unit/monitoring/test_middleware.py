@@ -1,7 +1,8 @@
 """The middleware tells of each request once: method, route template, status, duration."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from authly.monitoring.middleware import MetricsMiddleware
+from authly.monitoring.middleware import Exchange, MetricsMiddleware
+from authly.monitoring.request_metrics import Lookup
 
 pytestmark = pytest.mark.anyio
 
@@ -27,14 +29,8 @@ class Recorder:
         self.responses: list[tuple[str, str, int]] = []
         self.ended: list[tuple[str, str, float]] = []
         self.traces: list[str] = []
-
-    def request_started(self, method: str) -> None:
-        """Write it down."""
-        self.started.append(method)
-
-    def exchange(self, method: str, endpoint: str, status: int) -> "RecordedExchange":
-        """Return what writes down the rest."""
-        return RecordedExchange(self, method, endpoint, status)
+        self.arrivals = Lookup[str, Callable[[], None]](lambda method: partial(self.started.append, method))
+        self.exchanges = Lookup[tuple[str, str, int], Exchange](lambda kind: RecordedExchange(self, *kind))
 
 
 class RecordedExchange:
@@ -48,10 +44,15 @@ class RecordedExchange:
         """Write it down."""
         self._recorder.responses.append(self._kind)
 
-    def request_ended(self, seconds: float, trace_id: str = "") -> None:
+    def request_ended(self, seconds: float) -> None:
         """Write it down."""
         method, endpoint, _ = self._kind
         self._recorder.ended.append((method, endpoint, seconds))
+
+    def keep_trace(self, seconds: float, trace_id: str) -> None:
+        """Write it down."""
+        method, endpoint, _ = self._kind
+        assert self._recorder.ended[-1] == (method, endpoint, seconds)
         self._recorder.traces.append(trace_id)
 
 
@@ -267,7 +268,7 @@ async def test_the_trace_of_a_request_is_told(recorder: Recorder) -> None:
     await call(middleware, headers=[(b"host", b"x"), (b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())])
     await call(middleware, headers=[(b"traceparent", b"00-of-no-use")])
     await call(middleware)
-    assert recorder.traces == [trace, "", ""]
+    assert recorder.traces == [trace, ""]
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])

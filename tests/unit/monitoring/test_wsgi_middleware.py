@@ -1,6 +1,7 @@
 """The WSGI middleware: what counts, when, and by which template; against the standard library's checker too."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
@@ -8,6 +9,8 @@ from wsgiref.validate import validator
 import pytest
 from flask import Flask, Response, abort, stream_with_context
 
+from authly.monitoring.middleware import Exchange
+from authly.monitoring.request_metrics import Lookup
 from authly.monitoring.wsgi_middleware import WSGIMetricsMiddleware
 
 Call = tuple[Any, ...]
@@ -18,14 +21,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-
-    def request_started(self, method: str) -> None:
-        """Note it."""
-        self.calls.append(("started", method))
-
-    def exchange(self, method: str, endpoint: str, status: int) -> "RecordedExchange":
-        """Return what notes the rest."""
-        return RecordedExchange(self.calls, (method, endpoint, status))
+        self.arrivals = Lookup[str, Callable[[], None]](lambda method: partial(self.calls.append, ("started", method)))
+        self.exchanges = Lookup[tuple[str, str, int], Exchange](lambda kind: RecordedExchange(self.calls, kind))
 
 
 class RecordedExchange:
@@ -39,9 +36,13 @@ class RecordedExchange:
         """Note it."""
         self._calls.append(("response", *self._of))
 
-    def request_ended(self, seconds: float, trace_id: str = "") -> None:
+    def request_ended(self, seconds: float) -> None:
         """Note it."""
-        self._calls.append(("ended", seconds, trace_id))
+        self._calls.append(("ended", seconds))
+
+    def keep_trace(self, seconds: float, trace_id: str) -> None:
+        """Note it."""
+        self._calls.append(("trace", seconds, trace_id))
 
 
 class Server:
@@ -134,7 +135,7 @@ def test_flask_s_requests_count_by_their_rule_before_they_are_answered(
         ("started", method),
         ("response", method, endpoint, int(status[:3])),
         ("sent", status),
-        ("ended", 1.0, ""),
+        ("ended", 1.0),
     ]
 
 
@@ -221,7 +222,7 @@ def test_a_trace_is_handed_on() -> None:
     server = Server(plain())
     server.ask(HTTP_TRACEPARENT=header)
     server.ask(HTTP_TRACEPARENT=f"{header},{header}")
-    traces = [call[-1] for call in server.sent if call[0] == "ended"]
+    traces = [call[-1] for call in server.sent if call[0] == "trace"]
     assert traces == ["0af7651916cd43dd8448eb211c80319c", ""]
 
 

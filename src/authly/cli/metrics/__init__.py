@@ -29,4 +29,4 @@ def metrics() -> None:
       2  the command line is wrong
       3  doctor: there are warnings, and no errors
       4  doctor: there are errors
-    """  # noqa: D301
+    """

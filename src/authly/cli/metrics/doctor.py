@@ -84,7 +84,7 @@ def doctor(directory: Path | None, address: str | None, user: int, gunicorn_conf
       2  the command line is wrong
       3  there are warnings, and no errors
       4  there are errors
-    """  # noqa: D301
+    """
     subject = _subject(directory, address, user, gunicorn_config)
     findings = diagnose(subject)
     if as_json:

@@ -74,7 +74,7 @@ def dump(
       0  it was printed
       1  it cannot be read; a line says why and what to do
       2  the command line is wrong
-    """  # noqa: D301
+    """
     if sum(choice is not None for choice in (file, diff, compare)) > 1:
         raise click.UsageError("Choose one of --file, --diff and --compare.")
     try:

@@ -30,7 +30,7 @@ def prepare(directory: Path | None, as_json: bool) -> None:
       0  the directory can be used (there may be warnings)
       1  it cannot; a line says why and what to do
       2  the command line is wrong
-    """  # noqa: D301
+    """
     directory = directory or configured_directory()
     try:
         warnings = metrics_directory.check(directory)

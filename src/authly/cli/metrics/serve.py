@@ -34,7 +34,7 @@ def serve(directory: Path | None, bind: str | None, as_json: bool) -> None:
       0  it was told to end
       1  it cannot listen at that address
       2  the command line is wrong
-    """  # noqa: D301
+    """
     settings = load_settings()
     configuration = exporter_configuration(settings)
     if directory is not None:

@@ -64,7 +64,7 @@ def top(
       0  it was told to end
       1  the metrics cannot be read; a line says why and what to do
       2  the command line is wrong
-    """  # noqa: D301
+    """
     source = source_of(directory, url, header, ca_file)
     place = url or str(directory or "this instance")
     try:

@@ -1,14 +1,16 @@
 """Writes bound to children of metrics, for code that makes them for each request.
 
 They do what the children's own ``inc`` and ``observe`` do, without asking again at each call what does not change:
-whether the child may be written to, and in which bucket to begin to look. Each takes the lock once, makes no call where
-it can do without, and never raises: calls and wrappers would cost as much as what they do. This is the one place that
-reaches behind prometheus-client's metrics, to their values.
+whether the child may be written to, and in which bucket to begin to look. Where each of their lines is one step for
+other threads they take no lock either, which would cost as much as the rest (docs/decisions/0021). They never raise.
+This is the one place that reaches behind prometheus-client's metrics, to their values.
 """
 
+import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.samples import Exemplar
@@ -19,6 +21,10 @@ Increment = Callable[[], None]
 Observation = Callable[[float], None]
 # Is called while the exception is handled that kept something from being recorded.
 Failed = Callable[[], None]
+
+# CPython lets other threads run where a function begins, where a loop goes back and after a call; a line without any
+# of these is one step. Without the interpreter's global lock it is not.
+_LINES_ARE_STEPS: Final = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def increment(child: Counter | Gauge, failed: Failed) -> Increment:
@@ -36,16 +42,17 @@ def increment(child: Counter | Gauge, failed: Failed) -> Increment:
         except Exception:  # noqa: BLE001
             failed()
 
-    if type(value) is not StoredValue:
+    if not _LINES_ARE_STEPS or type(value) is not StoredValue:
         return add_one
-    lock = value._lock
+    store = value._store
 
     def add_one_at_once() -> None:
+        # Memory that stands in for a cell is reached by calls.
+        if store.has_homeless:
+            add_one()
+            return
         try:
-            with lock:
-                more = value._cells[value._index] + 1.0
-                value._cells[value._index] = more
-                value._dense[value._dense_index] = more
+            value._cells[value._index] = value._dense[value._dense_index] = value._cells[value._index] + 1.0
         except Exception:  # noqa: BLE001 - in a forked child it has no place yet, and nothing has been added
             add_one()
 
@@ -53,7 +60,7 @@ def increment(child: Counter | Gauge, failed: Failed) -> Increment:
 
 
 def completion(in_progress: Gauge, durations: Histogram, failed: Failed) -> Observation:
-    """Return what takes 1 from a gauge and observes an amount in a histogram, as one write.
+    """Return what takes 1 from a gauge and observes an amount in a histogram.
 
     Args:
         in_progress: what is under way.
@@ -63,38 +70,35 @@ def completion(in_progress: Gauge, durations: Histogram, failed: Failed) -> Obse
     level, total, buckets = in_progress._value, durations._sum, durations._buckets
     bounds = durations._upper_bounds
 
-    def complete(amount: float) -> None:
+    def complete(amount: float, done: int = 0) -> None:
         try:
-            level.inc(-1.0)
-            total.inc(amount)
+            if done < 1:
+                level.inc(-1.0)
+            if done < 2:
+                total.inc(amount)
             buckets[bisect_left(bounds, amount)].inc(1.0)
         except Exception:  # noqa: BLE001
             failed()
 
-    if not all(type(value) is StoredValue for value in (level, total, *buckets)):
+    if not _LINES_ARE_STEPS or not all(type(value) is StoredValue for value in (level, total, *buckets)):
         return complete
-    lock, store = level._lock, level._store
+    store = level._store
 
     def complete_at_once(amount: float) -> None:
+        # Looked for first: behind a call, what has been asked may not be so any more.
+        bucket = buckets[bisect_left(bounds, amount)]
         if store.has_homeless:
-            # One that finds its place lets others find theirs, and what was read of those is not so any more.
             complete(amount)
             return
+        done = 0
         try:
-            bucket = buckets[bisect_left(bounds, amount)]
-            with lock:
-                # Before anything is written: in a forked child some may have a place, and others none yet.
-                less = level._cells[level._index] - 1.0
-                more = total._cells[total._index] + amount
-                count = bucket._cells[bucket._index] + 1.0
-                level._cells[level._index] = less
-                level._dense[level._dense_index] = less
-                total._cells[total._index] = more
-                total._dense[total._dense_index] = more
-                bucket._cells[bucket._index] = count
-                bucket._dense[bucket._dense_index] = count
-        except Exception:  # noqa: BLE001
-            complete(amount)
+            level._cells[level._index] = level._dense[level._dense_index] = level._cells[level._index] - 1.0
+            done = 1
+            total._cells[total._index] = total._dense[total._dense_index] = total._cells[total._index] + amount
+            done = 2
+            bucket._cells[bucket._index] = bucket._dense[bucket._dense_index] = bucket._cells[bucket._index] + 1.0
+        except Exception:  # noqa: BLE001 - in a forked child some may have a place, and others none yet
+            complete(amount, done)
 
     return complete_at_once
 

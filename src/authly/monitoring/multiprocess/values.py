@@ -379,13 +379,16 @@ class StoredValue:
             return
         if not isinstance(self._cells, _Stand):
             return  # the store, finding that there is room, has settled this value among all others
+        cells, index, dense, dense_index = place
+        # A gauge's last value replaces what an earlier holder of the slot left; a counter adds to it. Before the value
+        # moves: from then on others write to the cell without asking for the lock (``bound``).
+        if not self._prefix.startswith("gauge"):
+            value += cells[index]
+        cells[index] = dense[dense_index] = value
         self._cells, self._index, self._dense, self._dense_index = place
-        self._store.house(self)
-        # A gauge's last value replaces what an earlier holder of the slot left; a counter adds to it.
-        if self._prefix.startswith("gauge"):
+        if timestamp:
             self._write(value, timestamp)
-        else:
-            self._write(self._cells[self._index] + value, None)
+        self._store.house(self)
 
     def _write(self, value: float, timestamp: float | None) -> None:
         # The metric file first: it is the truth, and the dense file is made from it.
@@ -456,7 +459,8 @@ class ExtremeValue(StoredValue):
 
     def inc(self, amount: float) -> None:
         """Add to the value."""
-        self.set(self.get() + amount)
+        with self._lock:
+            self.set(self.get() + amount)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Replace the value."""

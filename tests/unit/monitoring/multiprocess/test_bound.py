@@ -1,0 +1,214 @@
+"""Writes bound to children: what they record, from many threads, in a forked child, and where there is no room."""
+
+import contextlib
+import dis
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType
+
+import prometheus_client.values
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from authly.monitoring.multiprocess import bound
+from authly.monitoring.multiprocess.values import Store, value_class
+from tests.unit.monitoring.multiprocess.support import Console
+
+THREADS, ROUNDS = 4, 4000
+
+
+class Bound:
+    """A counter, a gauge and a histogram, and what is bound to them."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.failures = 0
+        self.counter = Counter("c", "Help.", registry=registry)
+        self.gauge = Gauge("g", "Help.", multiprocess_mode="livesum", registry=registry)
+        self.histogram = Histogram("h", "Help.", buckets=(1.0, 2.0), registry=registry)
+        self.count = bound.increment(self.counter, self._fail)
+        self.begin = bound.increment(self.gauge, self._fail)
+        self.end = bound.completion(self.gauge, self.histogram, self._fail)
+
+    def _fail(self) -> None:
+        self.failures += 1
+
+    def numbers(self) -> tuple[float, float, float, list[float]]:
+        """Return the numbers of the counter, the gauge, the sum and the buckets."""
+        return (
+            self.counter._value.get(),
+            self.gauge._value.get(),
+            self.histogram._sum.get(),
+            [bucket.get() for bucket in self.histogram._buckets],
+        )
+
+
+@contextlib.contextmanager
+def stored_in(directory: Path, max_bytes: int = 0) -> Iterator[Store]:
+    """Let metrics that are made meanwhile keep their values in a directory."""
+    store = Store(directory, max_bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prometheus_client.values, "ValueClass", value_class(store))
+        yield store
+    store.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Return a store in a directory of its own, which the metrics of the test are kept in."""
+    with stored_in(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def metrics(store: Store) -> Bound:
+    """Return metrics and what is bound to them."""
+    return Bound()
+
+
+def test_what_is_bound_does_what_the_metrics_own_calls_do(metrics: Bound) -> None:
+    """Counted, begun and ended: the same numbers as by ``inc``, ``dec`` and ``observe``."""
+    metrics.count()
+    metrics.begin()
+    metrics.begin()
+    metrics.end(1.0)
+    assert metrics.numbers() == (1.0, 1.0, 1.0, [1.0, 0.0, 0.0])
+    metrics.counter.inc()
+    metrics.gauge.inc()
+    metrics.histogram.observe(3.0)
+    metrics.end(3.0)
+    assert metrics.numbers() == (2.0, 1.0, 7.0, [1.0, 0.0, 2.0])
+
+
+def test_threads_lose_nothing(metrics: Bound) -> None:
+    """Threads that are switched as often as can be, some by the bound calls and some by the metrics', lose no write."""
+
+    def by_bound_calls() -> None:
+        for _ in range(ROUNDS):
+            metrics.count()
+            metrics.begin()
+            metrics.end(1.0)
+
+    def by_the_metrics_calls() -> None:
+        for _ in range(ROUNDS):
+            metrics.counter.inc()
+            metrics.gauge.inc()
+            metrics.gauge.dec()
+            metrics.histogram.observe(1.0)
+
+    _compete([by_bound_calls, by_the_metrics_calls] * (THREADS // 2))
+    total = float(THREADS * ROUNDS)
+    assert metrics.numbers() == (total, 0.0, total, [total, 0.0, 0.0])
+
+
+def test_threads_lose_nothing_while_values_find_their_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that have no room at first, and find it while threads write to them, have every write in the end."""
+    with stored_in(tmp_path, max_bytes=1) as store:
+        monkeypatch.setattr(store, "_monotonic", lambda: 0.0)
+        metrics = Bound()
+        assert store.has_homeless
+
+        def write() -> None:
+            for number in range(ROUNDS):
+                metrics.count()
+                metrics.begin()
+                metrics.end(1.0)
+                if number == ROUNDS // 2:
+                    store._max_bytes = 0
+                    store._monotonic = lambda: 1e9
+
+        _compete([write] * THREADS)
+        assert not store.has_homeless
+        total = float(THREADS * ROUNDS)
+        assert metrics.numbers() == (total, 0.0, total, [total, 0.0, 0.0])
+
+
+def test_a_forked_child_writes_to_its_own_place(tmp_path: Path) -> None:
+    """The first writes after a fork find new places, and none of them is done twice or left out."""
+    with Console(f"""
+import os
+from pathlib import Path
+from tests.unit.monitoring.multiprocess.test_bound import Bound, stored_in
+stored = stored_in(Path({str(tmp_path)!r}))
+stored.__enter__()
+metrics = Bound()
+metrics.begin()
+""") as console:
+        child = console.run("""
+pid = os.fork()
+if pid == 0:
+    metrics.end(1.0)
+    metrics.count()
+    os._exit(0 if metrics.numbers() == (1.0, -1.0, 1.0, [1.0, 0.0, 0.0]) else 1)
+answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+""")
+        assert child == 0
+        assert console.run("answer = metrics.numbers()") == [0.0, 1.0, 0.0, [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_a_place_lost_half_way_costs_no_write(metrics: Bound, place: int) -> None:
+    """Of the writes of an end each is done once, whichever of them is the first to find its cell gone."""
+    gone = [metrics.gauge._value, metrics.histogram._sum, metrics.histogram._buckets[0]][place - 1]
+    gone._cells = memoryview(bytearray(8)).cast("d")
+    gone._index = 0
+    gone._cells.release()
+    metrics.end(1.0)
+    assert metrics.failures == 0
+    assert metrics.numbers() == (0.0, -1.0, 1.0, [1.0, 0.0, 0.0])
+
+
+def test_what_cannot_be_written_is_told_and_raises_nothing(metrics: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that fails for a reason of its own fails no request."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    for value in (metrics.counter._value, metrics.gauge._value):
+        value._cells = None
+    monkeypatch.setattr(type(metrics.counter._value), "inc", broken)
+    metrics.count()
+    metrics.end(1.0)
+    assert metrics.failures == 2
+
+
+@pytest.mark.parametrize("name", ["count", "begin", "end"])
+def test_nothing_runs_between_reading_a_cell_and_storing_to_it(metrics: Bound, name: str) -> None:
+    """From reading whether all have a place to the last store there is no call, no jump back and no wait."""
+    code: CodeType = getattr(metrics, name).__code__
+    steps = list(dis.get_instructions(code))
+    first = next(index for index, step in enumerate(steps) if step.argval == "has_homeless")
+    last = max(index for index, step in enumerate(steps) if step.opname == "STORE_SUBSCR")
+    stores = [step for step in steps[first : last + 1] if step.opname == "STORE_SUBSCR"]
+    assert len(stores) == (6 if name == "end" else 2)
+    # Where all have their places; the calls of the other branch come back to the caller.
+    returns = next(index for index in range(first, last) if steps[index].opname.startswith("RETURN"))
+    between = {step.opname for step in steps[returns + 1 : last]}
+    assert not {opname for opname in between if opname.startswith(("CALL", "PRECALL", "JUMP_BACKWARD", "RESUME"))}
+    assert "SEND" not in between
+
+
+def test_without_the_global_lock_the_lock_is_taken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a line is no step for other threads, what is bound calls what takes the lock."""
+    monkeypatch.setattr(bound, "_LINES_ARE_STEPS", False)
+    metrics = Bound()
+    metrics.begin()
+    metrics.end(1.0)
+    metrics.count()
+    assert metrics.numbers() == (1.0, 0.0, 1.0, [1.0, 0.0, 0.0])
+    assert "has_homeless" not in metrics.count.__code__.co_names
+
+
+def _compete(calls: list[Callable[[], None]]) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=call) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
