@@ -6,7 +6,10 @@ from typing import Any
 
 from authly.monitoring.gunicorn import Configuration, monitoring
 
-_monitoring = monitoring(Configuration(Path(os.environ["BENCHMARK_DIRECTORY"])), os.environ["BENCHMARK_METRICS_BIND"])
+_monitoring = monitoring(
+    Configuration(Path(os.environ["BENCHMARK_DIRECTORY"]), web_config_file=os.environ["BENCHMARK_WEB_CONFIG"]),
+    os.environ["BENCHMARK_METRICS_BIND"],
+)
 
 wsgi_app = "benchmarks.application:with_many_series()"
 bind = os.environ["BENCHMARK_BIND"]

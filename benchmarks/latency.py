@@ -1,6 +1,7 @@
 """What scrapes cost the requests that are answered meanwhile.
 
-``python -m benchmarks.latency ADDRESS SECONDS`` is the agent that scrapes an exporter again and again.
+``python -m benchmarks.latency ADDRESS SECONDS [FOLDER]`` is the agent that scrapes an exporter again and again, by what
+the folder holds for it.
 """
 
 import http.client
@@ -16,6 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.access import connect, credentials, write_web_config
 from benchmarks.agent import REPOSITORY, Agent, AgentError, serve
 from benchmarks.scrape import metrics_directory, scrape
 from benchmarks.timing import USUAL, WORST, Progress, Row, compare
@@ -80,8 +82,14 @@ def _load(progress: Progress, load: str, kind: str, interval: float, rounds: int
 
 
 @contextmanager
-def gunicorn(directory: Path, *, workers: int) -> Iterator[Instance]:
-    """Run an instance that keeps its metrics in a directory."""
+def gunicorn(directory: Path, *, workers: int, folder: Path | None = None) -> Iterator[Instance]:
+    """Run an instance that keeps its metrics in a directory.
+
+    Args:
+        directory: of the metrics.
+        workers: how many.
+        folder: where to write what guards the exporter; None lets everybody look.
+    """
     address, metrics_address = (f"127.0.0.1:{port}" for port in free_ports(2))
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", "benchmarks/gunicorn_conf.py"],
@@ -93,10 +101,11 @@ def gunicorn(directory: Path, *, workers: int) -> Iterator[Instance]:
             "BENCHMARK_METRICS_BIND": metrics_address,
             "BENCHMARK_DIRECTORY": str(directory),
             "BENCHMARK_WORKERS": str(workers),
+            "BENCHMARK_WEB_CONFIG": str(write_web_config(folder)) if folder else "",
         },
     )
     try:
-        _wait_until_it_answers(process, address, metrics_address)
+        _wait_until_it_answers(process, address, metrics_address, folder)
         yield Instance(address, metrics_address, process.pid)
     finally:
         process.terminate()
@@ -108,13 +117,16 @@ def gunicorn(directory: Path, *, workers: int) -> Iterator[Instance]:
             process.wait()
 
 
-def _wait_until_it_answers(process: "subprocess.Popen[bytes]", address: str, metrics_address: str) -> None:
+def _wait_until_it_answers(
+    process: "subprocess.Popen[bytes]", address: str, metrics_address: str, folder: Path | None
+) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
             with closing(http.client.HTTPConnection(address, timeout=5)) as connection:
                 _request(connection)
-            scrape(metrics_address)
+            with closing(connect(metrics_address, folder)) as connection:
+                scrape(connection, credentials(folder))
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AgentError("Gunicorn does not start") from error
@@ -169,14 +181,17 @@ def latencies_of(address: str, seconds: float, interval: float, path: str = "/it
 def main(arguments: list[str]) -> None:
     """Answer a number of seconds, during which it scrapes, with how many scrapes there were."""
     address, interval = arguments[0], float(arguments[1])
+    folder = Path(arguments[2]) if arguments[2:] else None
 
     def answer(words: str) -> int:
         started = time.monotonic()
         count = 0
-        while time.monotonic() < started + float(words):
-            scrape(address)
-            count += 1
-            time.sleep(max(0.0, started + count * interval - time.monotonic()))
+        # One connection for all of them, as Prometheus has.
+        with closing(connect(address, folder)) as connection:
+            while time.monotonic() < started + float(words):
+                scrape(connection, credentials(folder))
+                count += 1
+                time.sleep(max(0.0, started + count * interval - time.monotonic()))
         return count
 
     def prepare() -> Callable[[str], Any]:

@@ -82,7 +82,7 @@ _MULTIPROCESS = {INSTRUMENTATOR, STARLETTE_EXPORTER}
 def run(progress: Progress, *, quick: bool) -> list[Row]:
     """Measure all of it."""
     progress("middleware: Authly and its peers")
-    rounds, requests = (5, 100) if quick else (101, 240)
+    rounds, requests = (5, 100) if quick else (51, 600)
     with ExitStack() as stack:
         agents: dict[str, Agent] = {}
         for name in VARIANTS:

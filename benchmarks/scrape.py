@@ -6,12 +6,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from authly.monitoring.exporter.__main__ import arguments
 from authly.monitoring.exporter.application import Configuration
+from benchmarks.access import connect
 from benchmarks.agent import Agent, AgentError
 from benchmarks.reader import pss
 from benchmarks.timing import BEST, USUAL, WORST, Progress, Row, compare
@@ -127,9 +128,10 @@ def _exporter_memory(directory: Path, writers: Workers) -> float:
             pass_fds=fds,
         )
         try:
-            for _ in range(4):
-                scrape(address)
-                writers.write(1.0)
+            with closing(connect(address)) as connection:
+                for _ in range(4):
+                    scrape(connection)
+                    writers.write(1.0)
             return pss(process.pid)
         finally:
             process.terminate()
@@ -138,18 +140,14 @@ def _exporter_memory(directory: Path, writers: Workers) -> float:
             os.close(theirs)
 
 
-def scrape(address: str) -> int:
+def scrape(connection: http.client.HTTPConnection, headers: Mapping[str, str] | None = None) -> int:
     """Scrape an exporter as Prometheus does; return the bytes of the body."""
-    connection = http.client.HTTPConnection(address, timeout=30)
-    try:
-        connection.request("GET", "/metrics", headers=PROMETHEUS_HEADERS)
-        response = connection.getresponse()
-        body = response.read()
-        if response.status != 200:
-            raise AgentError(f"the exporter answered {response.status}")
-        return len(body)
-    finally:
-        connection.close()
+    connection.request("GET", "/metrics", headers={**PROMETHEUS_HEADERS, **(headers or {})})
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != 200:
+        raise AgentError(f"the exporter answered {response.status}")
+    return len(body)
 
 
 def _dead(progress: Progress, workers: int, endpoints: int, *, dead: int, rounds: int) -> list[Row]:

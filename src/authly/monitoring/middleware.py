@@ -105,7 +105,7 @@ class MetricsMiddleware:
                 exchange = exchanges[method, route_template(scope), status]
                 exchange.response_started()
             exchange.request_ended(seconds)
-            for name, _ in scope.get("headers", ()):
+            for name, _ in scope["headers"]:
                 if name == TRACEPARENT:
                     exchange.keep_trace(seconds, trace_id(scope["headers"]))
                     break

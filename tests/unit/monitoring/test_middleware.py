@@ -227,7 +227,7 @@ async def test_a_request_counts_before_its_response_is_sent(recorder: Recorder) 
     async def receive() -> dict[str, Any]:
         return {"type": "http.disconnect"}
 
-    await MetricsMiddleware(app, recorder)({"type": "http", "method": "GET", "path": "/"}, receive, send)
+    await MetricsMiddleware(app, recorder)({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
     assert counted == [1, 1]
 
 
