@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi.security import HTTPBearer
 from starlette.responses import JSONResponse, Response
 
 from authly.api.oauth_errors import NO_STORE, documented
@@ -13,6 +14,8 @@ from authly.oidc import configuration
 from authly.oidc.userinfo import UserinfoService
 
 _BEARER = re.compile(r"bearer +(?P<token>[A-Za-z0-9._~+/=-]+) *", re.IGNORECASE)
+# For the OpenAPI document alone: what a wrong header is answered with is this endpoint's own business.
+_SCHEME = HTTPBearer(auto_error=False, scheme_name="user", description="An access token with the scope openid.")
 _CLAIMS: dict[str, Any] = {"type": "object", "properties": {"sub": {"type": "string"}}, "required": ["sub"]}
 _FORM = {"type": "object", "properties": {"access_token": {"type": "string"}}}
 
@@ -46,7 +49,7 @@ def userinfo_router(userinfo: UserinfoService) -> APIRouter:
         summary=summary,
         response_model=None,
         responses=responses,
-        openapi_extra={"security": [{"bearer": []}]},
+        dependencies=[Depends(_SCHEME)],
     )
     async def by_get(request: Request) -> Response:
         return await answer(_token_of(request, None))
@@ -56,10 +59,8 @@ def userinfo_router(userinfo: UserinfoService) -> APIRouter:
         summary=f"{summary}, by a form",
         response_model=None,
         responses={**responses, **documented(413, 415)},
-        openapi_extra={
-            "security": [{"bearer": []}],
-            "requestBody": {"required": False, "content": {CONTENT_TYPE: {"schema": _FORM}}},
-        },
+        dependencies=[Depends(_SCHEME)],
+        openapi_extra={"requestBody": {"required": False, "content": {CONTENT_TYPE: {"schema": _FORM}}}},
     )
     async def by_post(request: Request) -> Response:
         in_body = None

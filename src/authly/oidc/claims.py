@@ -143,11 +143,16 @@ def _part(part: Any) -> dict[str, dict[str, Any] | None]:
 
 def _values(wanted: dict[str, Any] | None) -> list[Any] | None:
     """Return what a claim has to be, if that was said."""
-    if wanted is None:
+    if wanted is None or not {"value", "values"} & wanted.keys():
         return None
-    if "value" in wanted:
-        return [wanted["value"]]
-    values = wanted.get("values")
-    if values is not None and not isinstance(values, list):
+    values = [wanted["value"]] if "value" in wanted else wanted["values"]
+    if not isinstance(values, list):
         raise ValueError("values is no list")
-    return values
+    return [value for value in values if _can_be_one(value)]
+
+
+def _can_be_one(value: Any) -> bool:
+    """Tell whether a claim could have a value; what PostgreSQL cannot store, none has."""
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63)

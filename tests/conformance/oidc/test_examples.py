@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.browser import check_accessibility
 from tests.instance import REPOSITORY
 from tests.oauth import PASSWORD, Person, Server
 
@@ -127,6 +128,24 @@ def test_native_app(server: Server, page: Page) -> None:
         expect(page.get_by_text("You can close this page now")).to_be_visible()
         assert process.stdout.read() == "You are Ada Lovelace.\n"
     assert process.returncode == 0
+
+
+def test_accessibility(server: Server, page: Page) -> None:
+    """The pages that OpenID Connect adds are accessible, and work without scripts."""
+    client = server.client(name="Photo Prints", scopes=("openid",), post_logout_redirect_uris=("https://a.example/",))
+    page.goto(f"{server.url}/login")
+    sign_in(page, server.person())
+    page.goto(server.authorize_url(client, prompt="select_account"))
+    expect(page.get_by_role("heading")).to_have_text("Choose an account")
+    check_accessibility(page)
+    page.goto(f"{server.url}/oidc/logout?client_id={client.id}")
+    expect(page.get_by_role("heading")).to_have_text("Sign out?")
+    check_accessibility(page)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading")).to_have_text("You are signed out")
+    page.goto(f"{server.url}/oidc/logout?client_id={client.id}&post_logout_redirect_uri=https://b.example/")
+    expect(page.get_by_role("heading")).to_have_text("You are not signed out yet")
+    check_accessibility(page)
 
 
 def test_form_post(server: Server, scripted: Page, page: Page) -> None:

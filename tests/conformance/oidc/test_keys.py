@@ -160,6 +160,22 @@ def second_instance(server: Server, tmp_path: Path) -> Iterator[Server]:
         instance.stop()
 
 
+def test_keys_that_are_due(migrated_url: str, tmp_path: Path) -> None:
+    """A key that has signed for long enough is replaced by the elected worker, and the audit log says so."""
+    environment = {"AUTHLY_DATABASE_URL": migrated_url, "AUTHLY_WORKERS": "1", "AUTHLY_SIGNING_KEY_DAYS": "1"}
+    server = Server(Instance(tmp_path, {**SETTINGS, **environment}), migrated_url)
+    with server.http:
+        server.run(lambda services, _: services.keys.published())
+        server.sql("UPDATE signing_keys SET active_at = now() - interval '25 hours'")
+        try:
+            server.instance.start()
+            wait_until(lambda: len(server.sql("SELECT 1 FROM audit_log WHERE event = 'key_rotated'")) == 3, 30)
+        finally:
+            server.instance.stop()
+        states = server.run(lambda services, _: services.keys.states())
+        assert sorted(state for _, state in states) == ["active"] * 3 + ["pending"] * 3
+
+
 def test_two_instances(server: Server, second_instance: Server, relying_party: RelyingParty) -> None:
     """Tokens of one instance verify at the other, before and after keys are replaced."""
     assert second_instance.url != server.url
