@@ -187,12 +187,12 @@ class Server:
 
         self.run(update)
 
-    def person(self) -> "Person":
-        """Create a user and give them a browser."""
+    def person(self, **profile: Any) -> "Person":
+        """Create a user, of whom some things can be said, and give them a browser."""
         username = f"user-{secrets.token_hex(6)}"
 
         async def create(_: OAuthServer, identity: Identity) -> str:
-            return str((await identity.users.create(Profile(username, None), PASSWORD, SYSTEM)).user_id)
+            return str((await identity.users.create(Profile(username, **profile), PASSWORD, SYSTEM)).user_id)
 
         return Person(self, username, self.run(create))
 

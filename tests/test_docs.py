@@ -19,9 +19,13 @@ from prometheus_client import CollectorRegistry
 from authly.api.admin import router as admin_router
 from authly.api.admin.access import AdminAccess
 from authly.api.auth_router import auth_router
+from authly.api.authorize_router import authorize_router
 from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
+from authly.api.logout_router import logout_router
+from authly.api.metadata_router import metadata_router
 from authly.api.pages import Pages
+from authly.api.userinfo_router import userinfo_router
 from authly.cli.__main__ import authly
 from authly.monitoring.exporter.access.denials import Denials
 from authly.monitoring.exporter.access.guard import Guard
@@ -204,11 +208,19 @@ def test_every_finding_is_documented() -> None:
 
 
 def test_every_page_is_documented() -> None:
-    """docs/endpoints.md has each page with each of its methods."""
+    """docs/endpoints.md has each page and each endpoint of OpenID Connect, with each of its methods."""
     text = (DOCS / "endpoints.md").read_text()
     nobody: Any = None
     pages = Pages()
-    routers = [auth_router(Browser(nobody), pages, nobody, nobody, 12, sign_up=True), pages.router()]
+    browser = Browser(nobody)
+    routers = [
+        auth_router(browser, pages, nobody, nobody, 12, sign_up=True),
+        pages.router(),
+        authorize_router(nobody, nobody, nobody, nobody, nobody, browser, pages, ""),
+        logout_router(nobody, nobody, browser, pages),
+        userinfo_router(nobody),
+        metadata_router(nobody, nobody, nobody, 1),
+    ]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     assert len(routes) > 5
     for route in routes:

@@ -18,6 +18,7 @@ from authly.api.authorize_router import authorize_router
 from authly.api.dependencies import Browser
 from authly.api.health_router import health_router
 from authly.api.introspect_router import introspect_router
+from authly.api.logout_router import logout_router
 from authly.api.metadata_router import metadata_router
 from authly.api.metrics_policy import AccessTokens, MetricsPolicy, TokenFile, TokenVerifier
 from authly.api.metrics_router import Scraper, metrics_router
@@ -25,6 +26,7 @@ from authly.api.pages import Pages
 from authly.api.par_router import par_router
 from authly.api.revoke_router import revoke_router
 from authly.api.token_router import token_router
+from authly.api.userinfo_router import userinfo_router
 from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.repository import Database
@@ -118,12 +120,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
     )
     for router in (
-        authorize_router(server.authorization, server.scopes, identity.users, browser, pages, server.endpoints.issuer),
+        authorize_router(
+            server.authorization,
+            server.interaction,
+            server.login_markers,
+            server.scopes,
+            identity.users,
+            browser,
+            pages,
+            server.endpoints.issuer,
+        ),
+        userinfo_router(server.userinfo),
+        logout_router(server.logout, identity.authentication, browser, pages),
         token_router(server.pipeline),
         revoke_router(server.authenticator, server.revocation),
         introspect_router(server.authenticator, server.introspection),
         par_router(server.authenticator, server.pushed_requests),
-        metadata_router(server.endpoints, server.scopes, server.keys),
+        metadata_router(server.endpoints, server.scopes, server.keys, settings.jwks_max_age),
         applications_router(server.consents, server.clients, server.scopes, browser, pages),
     ):
         app.include_router(router)

@@ -103,6 +103,30 @@ class RequestUriNotSupportedError(OAuthError):
     code = "request_uri_not_supported"
 
 
+class LoginNeededError(OAuthError):
+    """The user would have to authenticate, or is another than the client means (OpenID Connect Core 1.0, 3.1.2.6)."""
+
+    code = "login_required"
+
+
+class ConsentNeededError(OAuthError):
+    """The user would have to be asked (OpenID Connect Core 1.0, section 3.1.2.6)."""
+
+    code = "consent_required"
+
+
+class AccountSelectionNeededError(OAuthError):
+    """The user would have to choose an account (OpenID Connect Core 1.0, section 3.1.2.6)."""
+
+    code = "account_selection_required"
+
+
+class UnmetAuthenticationRequirementsError(OAuthError):
+    """Authly cannot authenticate users as the client needs it (OpenID Connect Core Error Code of that name)."""
+
+    code = "unmet_authentication_requirements"
+
+
 class InvalidRequestUriError(OAuthError):
     """A pushed request is unknown, expired, used, or another client's (RFC 9126, section 4)."""
 

@@ -9,6 +9,7 @@ from authly.audit.repository import AuditRepository
 from authly.audit.service import AuditLog
 from authly.core.clock import Clock, utc_now
 from authly.core.repository import Database
+from authly.oidc.ended_sessions import EndedSessions
 from authly.sessions.repository import SessionRepository
 from authly.sessions.service import Lifetimes, SessionService
 from authly.settings import Settings
@@ -36,6 +37,7 @@ class Identity:
             SessionRepository(database),
             Lifetimes(timedelta(seconds=settings.session_lifetime), timedelta(seconds=settings.session_idle_timeout)),
             clock,
+            EndedSessions(database),
         )
         self.throttle = LoginThrottle(
             database,

@@ -14,6 +14,7 @@ from authly.core.rate_limits import Limit, Store
 from authly.monitoring.metrics import Metrics
 from authly.monitoring.middleware import MetricsMiddleware
 from authly.oauth import endpoints
+from authly.oidc import configuration
 from authly.settings import Settings
 
 # Each of the first three costs the hash of a password.
@@ -27,7 +28,7 @@ _POLICIES = {
     ("POST", endpoints.INTROSPECT): Policy.INTROSPECT,
 }
 # What applications in browsers call. Introspection is not for them, nor are pages.
-_CLIENT_PATHS = frozenset({endpoints.TOKEN, endpoints.REVOKE, endpoints.PAR, "/userinfo"})
+_CLIENT_PATHS = frozenset({endpoints.TOKEN, endpoints.REVOKE, endpoints.PAR, configuration.USERINFO})
 _PUBLIC_PATHS = ("/.well-known/", endpoints.JWKS)
 # What has to answer whatever happens, and what is the same for everybody.
 _UNLIMITED = ("/health/", "/static/", *_PUBLIC_PATHS)

@@ -8,6 +8,8 @@ from authly.core.cache import Caches
 from authly.core.repository import Database
 from authly.core.secret_key import SecretKey
 from authly.keys.encryption import KeyEncryption
+from authly.keys.jwt import Jwts
+from authly.keys.models import Rotation
 from authly.keys.repository import SigningKeyRepository
 from authly.keys.service import SigningKeyService
 from authly.oauth.authorization_service import AuthorizationService
@@ -28,13 +30,22 @@ from authly.oauth.revocation import RevocationService
 from authly.oauth.scope_repository import ScopeRepository
 from authly.oauth.scope_service import ScopeService
 from authly.oauth.security import SecurityEvents
+from authly.oauth.subjects import Subjects
 from authly.oauth.token_pipeline import NullObserver, TokenPipeline, TokenRequests
+from authly.oidc import authentication_request
+from authly.oidc.backchannel_logout import AnnouncementRepository, BackchannelLogout
+from authly.oidc.id_tokens import IdTokenService
+from authly.oidc.interaction import InteractionService
+from authly.oidc.login_marker import LoginMarkers
+from authly.oidc.logout import LogoutService
+from authly.oidc.userinfo import UserinfoService
 from authly.settings import Settings
 from authly.tokens.access_token import AccessTokenFormat
 from authly.tokens.models import Lifetimes
 from authly.tokens.repository import TokenRepository
 from authly.tokens.secrets import Successors
 from authly.tokens.service import TokenService
+from authly.users.repository import UserRepository
 
 
 class OAuthServer:
@@ -62,10 +73,15 @@ class OAuthServer:
         self.endpoints = Endpoints(settings.issuer_url)
         issuer = self.endpoints.issuer
         secret = secret_key_of(settings)
-        self.keys = SigningKeyService(SigningKeyRepository(database), KeyEncryption(secret.derive("signing keys")))
+        self.keys = SigningKeyService(
+            SigningKeyRepository(database), KeyEncryption(secret.derive("signing keys")), _rotation(settings)
+        )
+        jwts = Jwts(self.keys)
+        users = UserRepository(database)
+        self.id_tokens = IdTokenService(issuer, jwts, users.get, timedelta(seconds=settings.id_token_ttl))
         self.tokens = TokenService(
             TokenRepository(database),
-            AccessTokenFormat(issuer, self.keys, settings.access_token_algorithm),
+            AccessTokenFormat(issuer, jwts, settings.access_token_algorithm),
             Successors(secret.derive("refresh tokens")),
             Lifetimes(
                 authorization_code=timedelta(seconds=settings.authorization_code_ttl),
@@ -73,6 +89,7 @@ class OAuthServer:
                 refresh_token=timedelta(seconds=settings.refresh_token_ttl),
                 refresh_grace=timedelta(seconds=settings.refresh_token_grace),
             ),
+            self.id_tokens,
         )
         clients, scopes = ClientRepository(database), ScopeRepository(database)
         if caches is not None:
@@ -80,9 +97,15 @@ class OAuthServer:
         self.clients = ClientService(clients, scopes, self.tokens, audit)
         self.scopes = ScopeService(scopes, audit)
         self.consents = ConsentService(ConsentRepository(database), self.tokens, audit)
-        self.pushed_requests = PushedRequestService(PushedRequestRepository(database))
+        self.pushed_requests = PushedRequestService(PushedRequestRepository(database), authentication_request.check)
         self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences)
-        self.authorization = AuthorizationService(clients, self.pushed_requests, self.consents, self.tokens)
+        subjects = Subjects(secret.derive("pairwise subjects"))
+        self.authorization = AuthorizationService(clients, self.pushed_requests, self.consents, self.tokens, subjects)
+        self.interaction = InteractionService(self.authorization, self.id_tokens, subjects)
+        self.login_markers = LoginMarkers(secret.derive("login markers"))
+        self.userinfo = UserinfoService(issuer, self.tokens, users, clients, jwts)
+        self.logout = LogoutService(clients, self.id_tokens, subjects)
+        self.backchannel_logout = BackchannelLogout(issuer, AnnouncementRepository(database), jwts)
         self.introspection = IntrospectionService(self.tokens, issuer)
         self.revocation = RevocationService(self.tokens, audit)
         events = SecurityEvents(audit)
@@ -95,6 +118,15 @@ class OAuthServer:
             ],
             observer or NullObserver(),
         )
+
+
+def _rotation(settings: Settings) -> Rotation:
+    max_age = timedelta(seconds=settings.jwks_max_age)
+    return Rotation(
+        max_age=max_age,
+        refresh=min(timedelta(seconds=30), max_age / 10),
+        lifetime=timedelta(days=settings.signing_key_days) if settings.signing_key_days else None,
+    )
 
 
 def secret_key_of(settings: Settings) -> SecretKey:

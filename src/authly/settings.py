@@ -246,8 +246,25 @@ class Settings(BaseSettings):
         ge=1,
         le=86_400,
     )
-    access_token_algorithm: Literal["RS256", "ES256"] = _setting(
-        "RS256", "RS256 or ES256", "With what access tokens are signed. Any resource server can verify RS256."
+    access_token_algorithm: Literal["RS256", "ES256", "EdDSA"] = _setting(
+        "RS256", "RS256, ES256 or EdDSA", "With what access tokens are signed. Any resource server can verify RS256."
+    )
+    id_token_ttl: int = _setting(
+        600, "a whole number of seconds from 1 to 86400", "How long an ID token is valid.", ge=1, le=86_400
+    )
+    jwks_max_age: int = _setting(
+        300,
+        "a whole number of seconds from 1 to 86400",
+        "How long verifiers may cache the keys of `/jwks`. A new key is published for longer before it signs.",
+        ge=1,
+        le=86_400,
+    )
+    signing_key_days: int = _setting(
+        90,
+        "a whole number of days from 0 to 3650",
+        "How long a key signs before a new one takes its place by itself; 0 leaves that to operators.",
+        ge=0,
+        le=3650,
     )
     refresh_token_ttl: int = _setting(
         2_592_000,

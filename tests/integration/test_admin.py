@@ -101,7 +101,7 @@ def authorize(admin: Administration, user_id: str, client_id: str, scopes: tuple
     async def act(services: Services) -> Any:
         session, _ = await services.identity.sessions.start(UUID(user_id), client_address="192.0.2.9")
         authorization = Authorization(
-            client_id, UUID(user_id), session.session_id, scopes, (), None, session.authenticated_at
+            client_id, UUID(user_id), session.session_id, scopes, (), None, session.authenticated_at, user_id
         )
         tokens = services.server.tokens
         code = await tokens.find_code(await tokens.issue_code(authorization, REDIRECT_URI, "x" * 43))
@@ -543,7 +543,7 @@ def test_command_line_clients_scopes_keys(admin: Administration) -> None:
     assert not any("d" in key["public_key"] for key in before)
     admin.run("keys", "rotate", "--algorithm", "ES256")
     after = admin.json("keys", "list")
-    assert sorted(key["state"] for key in after) == ["active", "active", "pending"]
+    assert sorted(key["state"] for key in after) == ["active", "active", "active", "pending"]
     assert events(admin, "key", "ES256") == ["key_rotated"]
 
 

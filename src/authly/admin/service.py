@@ -14,9 +14,6 @@ from authly.tokens.models import RevocationReason
 from authly.tokens.service import TokenService
 from authly.users.service import UserService
 
-# Longer than clients cache the published keys, and than workers do.
-SIGNS_AFTER = timedelta(minutes=10)
-
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -39,7 +36,6 @@ class AdministrationService:
         tokens: what they hold.
         keys: what signs.
         audit: where it is recorded.
-        longest_token: how long anything that is signed may be valid.
     """
 
     def __init__(
@@ -50,7 +46,6 @@ class AdministrationService:
         tokens: TokenService,
         keys: SigningKeyService,
         audit: AuditLog,
-        longest_token: timedelta = timedelta(days=1),
     ) -> None:
         self._users = users
         self._sessions = sessions
@@ -58,7 +53,6 @@ class AdministrationService:
         self._tokens = tokens
         self._keys = keys
         self._audit = audit
-        self._longest_token = longest_token
 
     async def disable_user(self, user_id: UUID, actor: Party, address: str | None = None) -> None:
         """Keep a user from logging in, end their sessions, and revoke what clients hold in their name."""
@@ -115,15 +109,16 @@ class AdministrationService:
         await self._record_revocation(actor, family_id, "family", address)
         return True
 
-    async def rotate_key(self, algorithm: Algorithm, actor: Party, signs_after: timedelta = SIGNS_AFTER) -> bool:
+    async def rotate_key(self, algorithm: Algorithm, actor: Party, signs_after: timedelta | None = None) -> bool:
         """Make the successor of the key of an algorithm; tell whether nobody else was quicker.
 
         Args:
             algorithm: whose key to replace.
             actor: who does it.
-            signs_after: how long the successor is published before it signs.
+            signs_after: how long the successor is published before it signs; unless told otherwise, longer than
+                clients and workers go without looking.
         """
-        if not await self._keys.rotate(algorithm, signs_after=signs_after, overlap=self._longest_token):
+        if not await self._keys.rotate(algorithm, signs_after=signs_after):
             return False
         await self._audit.record(AuditEvent.KEY_ROTATED, actor, Party(PartyKind.KEY, algorithm))
         return True

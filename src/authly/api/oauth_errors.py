@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from authly.errors import InvalidClientError, InvalidTokenError, OAuthError, ServerError
+from authly.errors import InsufficientScopeError, InvalidClientError, InvalidTokenError, OAuthError, ServerError
 from authly.keys.encryption import KeyUnreadableError
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
@@ -54,5 +54,7 @@ def error_response(error: OAuthError) -> Response:
         headers["www-authenticate"] = 'Basic realm="authly"'
     elif isinstance(error, InvalidTokenError):
         headers["www-authenticate"] = 'Bearer error="invalid_token"'
+    elif isinstance(error, InsufficientScopeError):
+        headers["www-authenticate"] = 'Bearer error="insufficient_scope"'
     body = {"error": error.code, "error_description": error.description}
     return JSONResponse(body, error.status, headers)

@@ -9,7 +9,7 @@ from authly.oauth.parameters import Parameters, parse
 
 # The largest things in it are an assertion, a token, or an authorization request.
 _MAX_BYTES = 64 * 1024
-_CONTENT_TYPE = "application/x-www-form-urlencoded"
+CONTENT_TYPE = "application/x-www-form-urlencoded"
 
 
 async def read_body(request: Request) -> bytes:
@@ -19,8 +19,8 @@ async def read_body(request: Request) -> bytes:
         UnsupportedMediaTypeError: it is no form.
         RequestTooLargeError: it is larger than any.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _CONTENT_TYPE:
-        raise UnsupportedMediaTypeError(f"The body has to be {_CONTENT_TYPE}.")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CONTENT_TYPE:
+        raise UnsupportedMediaTypeError(f"The body has to be {CONTENT_TYPE}.")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -49,4 +49,4 @@ def documented_form(required: tuple[str, ...], optional: tuple[str, ...]) -> dic
     """
     properties = {name: {"type": "string"} for name in (*required, *optional)}
     schema = {"type": "object", "properties": properties, "required": list(required)}
-    return {"requestBody": {"required": True, "content": {_CONTENT_TYPE: {"schema": schema}}}}
+    return {"requestBody": {"required": True, "content": {CONTENT_TYPE: {"schema": schema}}}}

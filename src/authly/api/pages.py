@@ -7,6 +7,7 @@ like is in ``static/``, and can be changed by an operator's own stylesheet, whic
 import hashlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jinja2
 from fastapi import APIRouter, Response
@@ -20,6 +21,7 @@ _HERE = Path(__file__).parent
 _STATIC = {
     "authly.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
+    "submit.js": "text/javascript; charset=utf-8",
 }
 
 
@@ -47,6 +49,7 @@ class Pages:
         self._templates.globals.update(
             stylesheets=[self._address(name) for name in self._files if name.endswith(".css")],
             icon=self._address("icon.svg"),
+            submit_script=self._address("submit.js"),
             sign_up=sign_up,
         )
 
@@ -105,6 +108,24 @@ class Pages:
 
     def _hash(self, name: str) -> str:
         return hashlib.sha256(self._files[name]).hexdigest()[:16]
+
+
+def policy_that_leads_to(url: str, *, with_script: bool = False) -> str:
+    """Return a content security policy that lets a form, or what answers it, lead to a client.
+
+    Browsers apply form-action to redirects, too.
+
+    Args:
+        url: where it leads.
+        with_script: whether the page may run a script of ours.
+    """
+    parts = urlsplit(url)
+    target = f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
+    script = "script-src 'self'; " if with_script else ""
+    return (
+        f"default-src 'none'; {script}style-src 'self'; img-src 'self' data:; "
+        f"font-src 'self'; form-action 'self' {target}; frame-ancestors 'none'; base-uri 'none'"
+    )
 
 
 def set_cookie(response: Response, name: str, value: str, *, same_site: str, max_age: int | None = None) -> None:

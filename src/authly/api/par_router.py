@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
+from authly.api.authorize_router import AUTHORIZATION_PARAMETERS
 from authly.api.oauth_errors import NO_STORE, documented
 from authly.api.oauth_forms import documented_form, read_parameters
 from authly.api.token_router import CLIENT_PARAMETERS
@@ -35,8 +36,8 @@ def par_router(authenticator: ClientAuthenticator, pushed_requests: PushedReques
         response_model=None,
         responses={201: {"model": PushedBody}, **documented(400, 401, 413, 415, 429, 500, 503)},
         openapi_extra=documented_form(
-            ("response_type", "code_challenge", "code_challenge_method"),
-            ("redirect_uri", "scope", "state", "nonce", "resource", *CLIENT_PARAMETERS),
+            ("response_type",),
+            (*(name for name in AUTHORIZATION_PARAMETERS if name != "request_uri"), *CLIENT_PARAMETERS),
         ),
     )
     async def push(request: Request) -> Response:

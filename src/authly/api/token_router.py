@@ -21,6 +21,8 @@ class TokenBody(BaseModel):
     expires_in: int
     scope: str
     refresh_token: str | None = None
+    # Of OpenID Connect.
+    id_token: str | None = None
 
 
 def token_router(pipeline: TokenPipeline) -> APIRouter:

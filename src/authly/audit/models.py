@@ -27,6 +27,8 @@ class AuditEvent(StrEnum):
     CLIENT_UPDATED = "client_updated"
     CLIENT_SECRET_ROTATED = "client_secret_rotated"
     CLIENT_DELETED = "client_deleted"
+    CLIENT_PKCE_EXEMPTED = "client_pkce_exempted"
+    CLIENT_PKCE_REQUIRED = "client_pkce_required"
     SCOPE_CREATED = "scope_created"
     SCOPE_UPDATED = "scope_updated"
     SCOPE_DELETED = "scope_deleted"

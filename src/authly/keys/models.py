@@ -1,15 +1,48 @@
 """A signing key, and what it does at a moment."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-Algorithm = Literal["RS256", "ES256"]
-ALGORITHMS: tuple[Algorithm, ...] = ("RS256", "ES256")
+# EdDSA by its old name: RFC 9864 calls it Ed25519, which few verifiers know yet.
+Algorithm = Literal["RS256", "ES256", "EdDSA"]
+ALGORITHMS: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
 KeyState = Literal["pending", "active", "retiring", "expired"]
-PrivateKey = RSAKey | ECKey
+PrivateKey = RSAKey | ECKey | OKPKey
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """How keys follow each other, so that nobody is ever asked to verify with a key that they cannot know."""
+
+    # How long verifiers may go without looking: the max-age of what is published.
+    max_age: timedelta = timedelta(minutes=5)
+    # How long workers go without looking.
+    refresh: timedelta = timedelta(seconds=30)
+    # How long anything that is signed is valid.
+    longest_token: timedelta = timedelta(days=1)
+    # How long a key signs before it is due to be replaced; None is for ever.
+    lifetime: timedelta | None = timedelta(days=90)
+
+    @property
+    def signs_after(self) -> timedelta:
+        """How long a key is published before it signs.
+
+        A worker that has not looked publishes the old set, and a verifier that asks it then keeps that set; once more
+        for clocks that differ.
+        """
+        return self.max_age + 2 * self.refresh
+
+    @property
+    def overlap(self) -> timedelta:
+        """How long a key is published after its successor signs.
+
+        A worker whose clock is late goes on signing with it, and its last token is to be verified until its end. A
+        verifier that looks again within max_age of that still finds it.
+        """
+        return self.longest_token + self.refresh + self.max_age
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,12 @@ class SigningKeyRepository(Repository):
             """,
         )
 
+    async def find(self, kid: str) -> StoredKey | None:
+        """Return a key, published or not."""
+        return await self._one(
+            "signing_keys.find", StoredKey, f"SELECT {_COLUMNS} FROM signing_keys WHERE kid = %s", (kid,)
+        )
+
     async def add_first(self, kid: str, algorithm: Algorithm, public: dict[str, str], private: bytes) -> bool:
         """Add a key that signs at once, unless there is one of its algorithm; tell whether it was added."""
         return (

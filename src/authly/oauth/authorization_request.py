@@ -1,6 +1,7 @@
 """An authorization request: first who asks and where answers go, then everything else (RFC 6749, section 4.1.1)."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from authly.errors import (
     InvalidRequestError,
@@ -18,6 +19,13 @@ _NEEDED_FOR_ANSWER = frozenset({"client_id", "redirect_uri", "request_uri"})
 _LONGEST_NONCE = 512
 
 
+class ResponseMode(StrEnum):
+    """How an answer travels (OAuth 2.0 Multiple Response Types; OAuth 2.0 Form Post Response Mode)."""
+
+    QUERY = "query"
+    FORM_POST = "form_post"
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request of which it is known whose it is and where the answer goes, and nothing else yet."""
@@ -25,6 +33,7 @@ class Asked:
     client: Client
     redirect_uri: str
     state: str | None
+    response_mode: ResponseMode
     parameters: Parameters
     # The name under which it was pushed, if it was (RFC 9126).
     pushed_as: str | None = None
@@ -37,7 +46,8 @@ class AuthorizationRequest:
     asked: Asked
     scopes: tuple[str, ...]
     resources: tuple[str, ...]
-    code_challenge: str
+    # None for a client that is exempt from PKCE and sent none.
+    code_challenge: str | None
     nonce: str | None
 
     @property
@@ -72,7 +82,9 @@ def identify(client: Client, parameters: Parameters, pushed_as: str | None = Non
     if not redirect_uris.find(requested, registered, native=client.is_native):
         raise InvalidRequestError("The redirect_uri is not one that the client has registered.")
     state = None if "state" in parameters.repeated else parameters.get("state")
-    return Asked(client, requested, state, parameters, pushed_as)
+    # Errors travel as the answer would have; a mode that there is none of is an error itself.
+    mode = ResponseMode.FORM_POST if parameters.get("response_mode") == ResponseMode.FORM_POST else ResponseMode.QUERY
+    return Asked(client, requested, state, mode, parameters, pushed_as)
 
 
 def check(asked: Asked) -> AuthorizationRequest:
@@ -93,14 +105,17 @@ def check(asked: Asked) -> AuthorizationRequest:
         raise UnsupportedResponseTypeError("The response_type has to be code.")
     if not client.may_use(GrantType.AUTHORIZATION_CODE):
         raise UnauthorizedClientError("The client may not use authorization codes.")
-    if parameters.get("response_mode", "query") != "query":
-        raise InvalidRequestError("The response_mode has to be query.")
+    if parameters.get("response_mode", asked.response_mode) != asked.response_mode:
+        raise InvalidRequestError("The response_mode has to be query or form_post.")
     if len(parameters.get("nonce", "")) > _LONGEST_NONCE:
         raise InvalidRequestError("The parameter nonce is longer than 512 characters.")
+    code_challenge = pkce.challenge_of(parameters, required=client.settings.require_pkce)
+    if code_challenge is None and "redirect_uri" not in parameters:
+        raise InvalidRequestError("The parameter redirect_uri is missing, and so is the proof of PKCE.")
     return AuthorizationRequest(
         asked,
         scopes=scope_values.choose(parameters.get("scope"), client.settings.scopes),
         resources=resources.choose(parameters.resources, client.settings.resources),
-        code_challenge=pkce.challenge_of(parameters),
+        code_challenge=code_challenge,
         nonce=parameters.get("nonce"),
     )

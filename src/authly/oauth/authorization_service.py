@@ -1,6 +1,5 @@
 """From an authorization request to a code."""
 
-from datetime import datetime
 from uuid import UUID
 
 from authly.errors import AccessDeniedError, InvalidRequestError, InvalidRequestUriError
@@ -11,7 +10,9 @@ from authly.oauth.consent_service import ConsentService
 from authly.oauth.models import Client, ClientType
 from authly.oauth.parameters import Parameters
 from authly.oauth.pushed_request_service import PREFIX, PushedRequestService
-from authly.tokens.models import Authorization
+from authly.oauth.subjects import Subjects
+from authly.sessions.models import Session
+from authly.tokens.models import Authorization, RequestedClaims
 from authly.tokens.service import TokenService
 
 _LONGEST_CLIENT_ID = 255
@@ -25,6 +26,7 @@ class AuthorizationService:
         pushed_requests: what was asked beforehand.
         consents: what users have allowed.
         tokens: issues codes.
+        subjects: says by what clients know users.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class AuthorizationService:
         pushed_requests: PushedRequestService,
         consents: ConsentService,
         tokens: TokenService,
+        subjects: Subjects,
     ) -> None:
         self._clients = clients
         self._pushed_requests = pushed_requests
         self._consents = consents
         self._tokens = tokens
+        self._subjects = subjects
 
     async def identify(self, parameters: Parameters) -> Asked:
         """Find out who asks and where the answer goes.
@@ -56,19 +60,28 @@ class AuthorizationService:
         # What else the request says does not count (RFC 9126, section 4; RFC 9101, section 5).
         return authorization_request.identify(client, pushed, request_uri)
 
-    async def needs_consent(self, request: AuthorizationRequest, user_id: UUID) -> bool:
-        """Tell whether the user has to be asked."""
+    async def needs_consent(self, request: AuthorizationRequest, scopes: tuple[str, ...], user_id: UUID) -> bool:
+        """Tell whether the user has to be asked.
+
+        Args:
+            request: what is asked for.
+            scopes: those to be allowed: of the request, and what it asks for besides.
+            user_id: who is asked.
+        """
         client = request.client
         if _may_be_impersonated(request):
             return True
         if not client.settings.require_consent:
             return False
-        return not await self._consents.covers(user_id, client.client_id, request.scopes, request.resources)
+        return not await self._consents.covers(user_id, client.client_id, scopes, request.resources)
 
-    async def allow(
-        self, request: AuthorizationRequest, *, user_id: UUID, session_id: UUID, auth_time: datetime
-    ) -> str:
+    async def allow(self, request: AuthorizationRequest, session: Session, claims: RequestedClaims) -> str:
         """Return a code.
+
+        Args:
+            request: what is allowed.
+            session: of the user who allows it.
+            claims: what the client wants to know, claim by claim.
 
         Raises:
             InvalidRequestUriError: the request was pushed, and has been answered.
@@ -76,18 +89,21 @@ class AuthorizationService:
         await self._answer(request)
         authorization = Authorization(
             client_id=request.client.client_id,
-            user_id=user_id,
-            session_id=session_id,
+            user_id=session.user_id,
+            session_id=session.session_id,
             scopes=request.scopes,
             resources=request.resources,
             nonce=request.nonce,
-            auth_time=auth_time,
+            auth_time=session.authenticated_at,
+            subject=self._subjects.of(request.client, session.user_id),
+            amr=session.amr,
+            claims=claims,
         )
         return await self._tokens.issue_code(authorization, request.asked.redirect_uri, request.code_challenge)
 
-    async def remember(self, request: AuthorizationRequest, user_id: UUID) -> None:
+    async def remember(self, request: AuthorizationRequest, scopes: tuple[str, ...], user_id: UUID) -> None:
         """Remember that a user allowed a request, so that it needs no asking again."""
-        await self._consents.grant(user_id, request.client.client_id, request.scopes, request.resources)
+        await self._consents.grant(user_id, request.client.client_id, scopes, request.resources)
 
     async def deny(self, request: AuthorizationRequest) -> AccessDeniedError:
         """Return what the client is told of a user who said no."""

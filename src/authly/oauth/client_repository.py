@@ -7,13 +7,14 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from authly.core.repository import Repository
-from authly.oauth.models import AuthMethod, Client, ClientSettings, ClientType, GrantType
+from authly.oauth.models import AuthMethod, Client, ClientSettings, ClientType, GrantType, SubjectType
 
 # The URIs are read with the client: there is no use of the one without the other.
 _COLUMNS = """
     client_id, name, type, token_endpoint_auth_method, secret_hash, jwks, grant_types, scopes,
-    resources, require_consent, require_pushed_authorization_requests, access_token_ttl, enabled, created_at,
-    updated_at,
+    resources, require_consent, require_pushed_authorization_requests, access_token_ttl, enabled, require_pkce,
+    subject_type, sector_identifier, id_token_signed_response_alg, userinfo_signed_response_alg,
+    post_logout_redirect_uris, backchannel_logout_uri, created_at, updated_at,
     ARRAY(SELECT uri FROM client_redirect_uris WHERE client_id = clients.client_id ORDER BY uri) AS redirect_uris
 """
 
@@ -78,12 +79,16 @@ class ClientRepository(Repository):
                 INSERT INTO clients (
                     client_id, name, type, token_endpoint_auth_method, secret_hash, jwks,
                     grant_types, scopes, resources, require_consent, require_pushed_authorization_requests,
-                    access_token_ttl, enabled
+                    access_token_ttl, enabled, require_pkce, subject_type, sector_identifier,
+                    id_token_signed_response_alg, userinfo_signed_response_alg, post_logout_redirect_uris,
+                    backchannel_logout_uri
                 )
                 VALUES (
                     %(client_id)s, %(name)s, %(type)s, %(auth_method)s, %(secret_hash)s,
                     %(jwks)s, %(grant_types)s, %(scopes)s, %(resources)s, %(require_consent)s,
-                    %(require_pushed)s, %(access_token_ttl)s, %(enabled)s
+                    %(require_pushed)s, %(access_token_ttl)s, %(enabled)s, %(require_pkce)s, %(subject_type)s,
+                    %(sector_identifier)s, %(id_token_algorithm)s, %(userinfo_algorithm)s,
+                    %(post_logout_redirect_uris)s, %(backchannel_logout_uri)s
                 )
             )
             INSERT INTO client_redirect_uris (client_id, uri)
@@ -109,7 +114,12 @@ class ClientRepository(Repository):
                     name = %(name)s, jwks = %(jwks)s,
                     grant_types = %(grant_types)s, scopes = %(scopes)s, resources = %(resources)s,
                     require_consent = %(require_consent)s, require_pushed_authorization_requests = %(require_pushed)s,
-                    access_token_ttl = %(access_token_ttl)s, enabled = %(enabled)s, updated_at = now()
+                    access_token_ttl = %(access_token_ttl)s, enabled = %(enabled)s, require_pkce = %(require_pkce)s,
+                    subject_type = %(subject_type)s, sector_identifier = %(sector_identifier)s,
+                    id_token_signed_response_alg = %(id_token_algorithm)s,
+                    userinfo_signed_response_alg = %(userinfo_algorithm)s,
+                    post_logout_redirect_uris = %(post_logout_redirect_uris)s,
+                    backchannel_logout_uri = %(backchannel_logout_uri)s, updated_at = now()
                 WHERE client_id = %(client_id)s
                 RETURNING client_id
             ), gone AS (
@@ -183,6 +193,13 @@ def _values(settings: ClientSettings) -> dict[str, Any]:
         "access_token_ttl": settings.access_token_ttl and int(settings.access_token_ttl.total_seconds()),
         "enabled": settings.enabled,
         "redirect_uris": list(settings.redirect_uris),
+        "require_pkce": settings.require_pkce,
+        "subject_type": settings.subject_type.value,
+        "sector_identifier": settings.sector_identifier,
+        "id_token_algorithm": settings.id_token_signed_response_alg,
+        "userinfo_algorithm": settings.userinfo_signed_response_alg,
+        "post_logout_redirect_uris": list(settings.post_logout_redirect_uris),
+        "backchannel_logout_uri": settings.backchannel_logout_uri,
     }
 
 
@@ -199,6 +216,8 @@ def _client(
     resources: Sequence[str],
     redirect_uris: Sequence[str],
     access_token_ttl: int | None,
+    subject_type: str,
+    post_logout_redirect_uris: Sequence[str],
     **settings: Any,
 ) -> Client:
     return Client(
@@ -211,6 +230,8 @@ def _client(
             resources=tuple(resources),
             redirect_uris=tuple(redirect_uris),
             access_token_ttl=None if access_token_ttl is None else timedelta(seconds=access_token_ttl),
+            subject_type=SubjectType(subject_type),
+            post_logout_redirect_uris=tuple(post_logout_redirect_uris),
             **settings,
         ),
         created_at=created_at,

@@ -6,17 +6,20 @@ from collections.abc import Iterable
 
 from authly.audit.models import AuditEvent, Party
 from authly.audit.service import AuditLog
+from authly.keys.models import ALGORITHMS
 from authly.oauth import client_keys, redirect_uris
 from authly.oauth.client_keys import ClientKeysError
 from authly.oauth.client_repository import ClientRepository
-from authly.oauth.models import SECRET_METHODS, AuthMethod, Client, ClientSettings, ClientType, GrantType
+from authly.oauth.models import SECRET_METHODS, AuthMethod, Client, ClientSettings, ClientType, GrantType, SubjectType
 from authly.oauth.redirect_uris import RedirectUriError
 from authly.oauth.resources import is_resource
 from authly.oauth.scope_repository import ScopeRepository
+from authly.oauth.subjects import SectorError, sector_of
 from authly.tokens.models import RevocationReason
 from authly.tokens.secrets import hash_of, new_secret
 from authly.tokens.service import TokenService
 
+_HOST = re.compile(r"[a-z0-9.-]{1,253}")
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]{1,260}")
 _LONGEST_NAME = 100
 _MOST = 50
@@ -87,6 +90,7 @@ class ClientService:
         secret = new_secret() if method in SECRET_METHODS else None
         await self._clients.add(client_id, type_, method, hash_of(secret) if secret else None, settings)
         await self._audit.record(AuditEvent.CLIENT_CREATED, actor, Party.client(client_id), {"name": settings.name})
+        await self._record_pkce(client_id, True, settings.require_pkce, actor)
         client = await self._clients.find(client_id)
         if client is None:
             raise ClientError("the client was deleted at the same moment")
@@ -106,6 +110,7 @@ class ClientService:
         if client.settings.enabled and not settings.enabled:
             await self._tokens.revoke_of_client(client_id, RevocationReason.ADMIN)
         await self._audit.record(AuditEvent.CLIENT_UPDATED, actor, Party.client(client_id))
+        await self._record_pkce(client_id, client.settings.require_pkce, settings.require_pkce, actor)
         return await self._clients.find(client_id)
 
     async def rotate_secret(self, client_id: str, actor: Party) -> str | None:
@@ -127,15 +132,26 @@ class ClientService:
         """Delete at most so many assertions that cannot be used again anyway; return how many it were."""
         return await self._clients.delete_expired_assertions(limit)
 
+    async def _record_pkce(self, client_id: str, before: bool, after: bool, actor: Party) -> None:
+        # An event of its own: of what an operator can decide, this alone makes a client less safe.
+        if before != after:
+            event = AuditEvent.CLIENT_PKCE_REQUIRED if after else AuditEvent.CLIENT_PKCE_EXEMPTED
+            await self._audit.record(event, actor, Party.client(client_id))
+
     async def _check(self, settings: ClientSettings, type_: ClientType, method: AuthMethod) -> None:
         name = settings.name
         if not 0 < len(name.strip()) <= _LONGEST_NAME or not name.isprintable():
             raise ClientError("a client's name has 1 to 100 printable characters")
-        lists: tuple[Iterable[str], ...] = (settings.redirect_uris, settings.scopes, settings.resources)
+        lists: tuple[Iterable[str], ...] = (
+            settings.redirect_uris,
+            settings.post_logout_redirect_uris,
+            settings.scopes,
+            settings.resources,
+        )
         if any(len(set(values)) > _MOST for values in lists):
-            raise ClientError("a client has at most 50 redirect URIs, 50 scopes and 50 resources")
+            raise ClientError("a client has at most 50 URIs of each kind, 50 scopes and 50 resources")
         _check_grants(settings, type_)
-        for uri in settings.redirect_uris:
+        for uri in (*settings.redirect_uris, *settings.post_logout_redirect_uris):
             try:
                 redirect_uris.check(uri, native=type_ is ClientType.PUBLIC)
             except RedirectUriError as error:
@@ -150,9 +166,31 @@ class ClientService:
                 client_keys.read(settings.jwks)
             except ClientKeysError as error:
                 raise ClientError(f"the JWK Set cannot be the client's: {error}") from error
+        _check_openid_connect(settings, type_)
         known = {scope.name for scope in await self._scopes.find(settings.scopes)}
         if unknown := set(settings.scopes) - known:
             raise ClientError(f"there is no scope {min(unknown)}; create it first")
+
+
+def _check_openid_connect(settings: ClientSettings, type_: ClientType) -> None:
+    if not settings.require_pkce and type_ is ClientType.PUBLIC:
+        raise ClientError("public clients cannot be exempt from PKCE: they have no other proof that a code is theirs")
+    algorithms = (settings.id_token_signed_response_alg, settings.userinfo_signed_response_alg)
+    if any(algorithm is not None and algorithm not in ALGORITHMS for algorithm in algorithms):
+        raise ClientError(f"tokens are signed with {', '.join(ALGORITHMS)}")
+    if settings.sector_identifier is not None and not _HOST.fullmatch(settings.sector_identifier):
+        raise ClientError("a sector_identifier is a host name in lower case")
+    if settings.subject_type is SubjectType.PAIRWISE:
+        try:
+            sector_of(settings)
+        except SectorError as error:
+            raise ClientError(f"the client cannot have pairwise subjects: {error}") from error
+    if settings.backchannel_logout_uri is not None:
+        try:
+            redirect_uris.check(settings.backchannel_logout_uri, native=False)
+        except RedirectUriError as error:
+            uri = settings.backchannel_logout_uri
+            raise ClientError(f"{uri} cannot be told of the ends of sessions: {error}") from error
 
 
 def _check_grants(settings: ClientSettings, type_: ClientType) -> None:

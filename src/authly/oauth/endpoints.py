@@ -3,6 +3,7 @@
 from typing import Any
 
 from authly.oauth import client_keys
+from authly.oauth.authorization_request import ResponseMode
 from authly.oauth.models import AuthMethod, GrantType
 from authly.oauth.pkce import METHOD
 
@@ -52,7 +53,7 @@ class Endpoints:
             "jwks_uri": self.issuer + JWKS,
             "scopes_supported": scopes,
             "response_types_supported": ["code"],
-            "response_modes_supported": ["query"],
+            "response_modes_supported": [mode.value for mode in ResponseMode],
             "grant_types_supported": [grant_type.value for grant_type in GrantType],
             "code_challenge_methods_supported": [METHOD],
             "token_endpoint_auth_methods_supported": methods,

@@ -65,7 +65,7 @@ class IntrospectionService:
         return {
             "active": True,
             "iss": self._issuer,
-            "sub": str(authorization.user_id),
+            "sub": authorization.subject,
             "client_id": authorization.client_id,
             "scope": " ".join(authorization.scopes),
             "iat": int(found.created_at.timestamp()),

@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from authly.keys.models import Algorithm
+
 
 class ClientType(StrEnum):
     """Whether a client can keep a secret (RFC 6749, section 2.1)."""
@@ -24,6 +26,13 @@ class AuthMethod(StrEnum):
 
 
 SECRET_METHODS = frozenset({AuthMethod.CLIENT_SECRET_BASIC, AuthMethod.CLIENT_SECRET_POST})
+
+
+class SubjectType(StrEnum):
+    """What clients know users by (OpenID Connect Core 1.0, section 8)."""
+
+    PUBLIC = "public"
+    PAIRWISE = "pairwise"
 
 
 class GrantType(StrEnum):
@@ -51,6 +60,18 @@ class ClientSettings:
     # Public keys with which it signs assertions, as a JWK Set (RFC 7517).
     jwks: dict[str, Any] | None = None
     enabled: bool = True
+    # Only an administrator's word exempts a client: what certification's basic profile sends has none.
+    require_pkce: bool = True
+    # Whether all clients know a user by the same `sub` (OpenID Connect Core 1.0, section 8).
+    subject_type: SubjectType = SubjectType.PUBLIC
+    # Clients of one sector know a user by the same pairwise subject; None is the host of the redirect URIs.
+    sector_identifier: str | None = None
+    id_token_signed_response_alg: Algorithm = "RS256"
+    # None is plain JSON.
+    userinfo_signed_response_alg: Algorithm | None = None
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    # Where it wants to be told of the ends of sessions.
+    backchannel_logout_uri: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

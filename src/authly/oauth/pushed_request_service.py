@@ -1,9 +1,11 @@
 """Pushed authorization requests (RFC 9126)."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from authly.errors import InvalidRequestError
 from authly.oauth import authorization_request
+from authly.oauth.authorization_request import Asked
 from authly.oauth.models import Client
 from authly.oauth.parameters import Parameters
 from authly.oauth.pushed_request_repository import PushedRequestRepository
@@ -21,10 +23,12 @@ class PushedRequestService:
 
     Args:
         requests: where it is kept.
+        check: raises the ``OAuthError`` with which the authorization endpoint would refuse a request.
     """
 
-    def __init__(self, requests: PushedRequestRepository) -> None:
+    def __init__(self, requests: PushedRequestRepository, check: Callable[[Asked], object]) -> None:
         self._requests = requests
+        self._check = check
 
     async def push(self, client: Client, parameters: Parameters) -> str:
         """Return the ``request_uri`` of a request, which was checked as if it came to the authorization endpoint.
@@ -39,7 +43,7 @@ class PushedRequestService:
         if "request_uri" in parameters:
             raise InvalidRequestError("A pushed request cannot have a request_uri.")
         asked = authorization_request.identify(client, parameters, PREFIX)
-        authorization_request.check(asked)
+        self._check(asked)
         secret = new_secret()
         kept = [(name, value) for name, value in parameters.pairs() if name not in _OF_AUTHENTICATION]
         await self._requests.add(hash_of(secret), client.client_id, kept, LIFETIME)

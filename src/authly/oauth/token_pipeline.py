@@ -94,6 +94,8 @@ def _response(issued: Issued) -> TokenResponse:
     }
     if issued.refresh_token is not None:
         response["refresh_token"] = issued.refresh_token
+    if issued.id_token is not None:
+        response["id_token"] = issued.id_token
     return response
 
 

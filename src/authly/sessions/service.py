@@ -2,8 +2,10 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol, Self
 from uuid import UUID, uuid4
 
 from authly.core.clock import Clock, utc_now
@@ -30,6 +32,27 @@ class Lifetimes:
     idle: timedelta = timedelta(hours=1)
 
 
+class Endings(Protocol):
+    """Whoever has to know of sessions that were ended before their time."""
+
+    def within(self, transaction: Transaction) -> Self:
+        """Return the same, inside a transaction."""
+
+    async def sessions_ended(self, session_ids: Sequence[UUID]) -> None:
+        """Note that sessions are over."""
+
+
+class NobodyCares:
+    """Has to know nothing."""
+
+    def within(self, transaction: Transaction) -> Self:
+        """Return the same."""
+        return self
+
+    async def sessions_ended(self, session_ids: Sequence[UUID]) -> None:
+        """Do nothing."""
+
+
 class SessionService:
     """Starts, finds and ends sessions.
 
@@ -37,9 +60,17 @@ class SessionService:
         sessions: where they are kept.
         lifetimes: how long they last.
         clock: tells the time.
+        endings: is told of sessions that were ended.
     """
 
-    def __init__(self, sessions: SessionRepository, lifetimes: Lifetimes = Lifetimes(), clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        sessions: SessionRepository,
+        lifetimes: Lifetimes = Lifetimes(),
+        clock: Clock = utc_now,
+        endings: Endings | None = None,
+    ) -> None:
+        self._endings = endings or NobodyCares()
         self._sessions = sessions
         self._lifetimes = lifetimes
         self._clock = clock
@@ -76,7 +107,7 @@ class SessionService:
             if renewed is not None:
                 return renewed, token
         elif replacing is not None:
-            await sessions.end(replacing.session_id, now)
+            await self.end(replacing, transaction)
         session = Session(
             session_id=uuid4(),
             user_id=user_id,
@@ -113,14 +144,20 @@ class SessionService:
 
     async def end(self, session: Session, transaction: Transaction | None = None) -> bool:
         """End a session; tell whether it was not over already."""
-        return await self._within(transaction).end(session.session_id, self._clock())
+        ended = await self._within(transaction).end(session.session_id, self._clock())
+        if ended:
+            await self._tell([session.session_id], transaction)
+        return ended
 
     async def end_all(
         self, user_id: UUID, except_: Session | None = None, transaction: Transaction | None = None
     ) -> list[UUID]:
         """End all sessions of a user but for one; return which were not over already."""
         sessions = self._within(transaction)
-        return await sessions.end_all(user_id, self._clock(), except_.session_id if except_ else None)
+        ended = await sessions.end_all(user_id, self._clock(), except_.session_id if except_ else None)
+        if ended:
+            await self._tell(ended, transaction)
+        return ended
 
     async def get(self, session_id: UUID) -> Session | None:
         """Return a session, be it over or not."""
@@ -139,6 +176,10 @@ class SessionService:
     async def delete_over(self, moment: datetime, limit: int) -> int:
         """Delete at most so many sessions that were over at a moment; return how many it were."""
         return await self._sessions.delete_over(moment, moment - self._lifetimes.idle, limit)
+
+    async def _tell(self, session_ids: Sequence[UUID], transaction: Transaction | None) -> None:
+        endings = self._endings.within(transaction) if transaction else self._endings
+        await endings.sessions_ended(session_ids)
 
     def _within(self, transaction: Transaction | None) -> SessionRepository:
         return self._sessions.within(transaction) if transaction else self._sessions

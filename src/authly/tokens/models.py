@@ -1,9 +1,14 @@
 """What is issued, and to whom."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
+
+# By where they are wanted (``id_token``, ``userinfo``) and by name; what they have to be, if that was said.
+RequestedClaims = Mapping[str, Mapping[str, list[Any] | None]]
 
 
 class RevocationReason(StrEnum):
@@ -39,6 +44,12 @@ class Authorization:
     resources: tuple[str, ...]
     nonce: str | None
     auth_time: datetime
+    # By which the client knows the user: the `sub` of everything it is given.
+    subject: str
+    # How the user authenticated, in the words of RFC 8176.
+    amr: tuple[str, ...] = ()
+    # Claims that were asked for one by one.
+    claims: RequestedClaims = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,8 @@ class AuthorizationCode:
 
     code_hash: bytes
     redirect_uri: str
-    code_challenge: str
+    # None for a client that is exempt from PKCE and sent none.
+    code_challenge: str | None
     is_expired: bool
     is_redeemed: bool
     family: Family
@@ -137,5 +149,4 @@ class Issued:
     access_token: str
     claims: AccessTokenClaims
     refresh_token: str | None = None
-    # The user's authorization that it comes from; what an ID token is made of.
-    family: Family | None = None
+    id_token: str | None = None

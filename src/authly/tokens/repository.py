@@ -4,10 +4,12 @@ What is redeemed or rotated, and what is issued for it, is one statement each: e
 of any number at the same time one finds the row as it was.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+from psycopg.types.json import Jsonb
 
 from authly.core.repository import Repository
 from authly.tokens.models import (
@@ -24,6 +26,7 @@ from authly.tokens.models import (
 _FAMILY_COLUMNS = """
     token_families.family_id, token_families.client_id, token_families.user_id, token_families.session_id,
     token_families.scopes, token_families.resources, token_families.nonce, token_families.auth_time,
+    token_families.subject, token_families.amr, token_families.claims,
     token_families.created_at AS family_created_at, token_families.expires_at AS family_expires_at,
     token_families.revoked_at, token_families.revocation_reason
 """
@@ -58,7 +61,7 @@ class TokenRepository(Repository):
         code_hash: bytes,
         authorization: Authorization,
         redirect_uri: str,
-        code_challenge: str,
+        code_challenge: str | None,
         lifetime: timedelta,
     ) -> None:
         """Add a family, with an authorization code as its first member."""
@@ -67,13 +70,19 @@ class TokenRepository(Repository):
             """
             WITH family AS (
                 INSERT INTO token_families (
-                    family_id, client_id, user_id, session_id, scopes, resources, nonce, auth_time, expires_at
+                    family_id, client_id, user_id, session_id, scopes, resources, nonce, auth_time, subject, amr,
+                    claims, expires_at
                 )
                 VALUES (
                     %(family_id)s, %(client_id)s, %(user_id)s, %(session_id)s, %(scopes)s, %(resources)s, %(nonce)s,
-                    %(auth_time)s, now() + %(lifetime)s
+                    %(auth_time)s, %(subject)s, %(amr)s, %(claims)s, now() + %(lifetime)s
                 )
                 RETURNING family_id, expires_at
+            ), told AS (
+                INSERT INTO session_clients (session_id, client_id, subject)
+                SELECT session_id, %(client_id)s, %(subject)s FROM sessions
+                WHERE session_id = %(session_id)s AND 'openid' = ANY(%(scopes)s::text[])
+                ON CONFLICT (session_id, client_id) DO UPDATE SET subject = excluded.subject
             )
             INSERT INTO authorization_codes (code_hash, family_id, redirect_uri, code_challenge, expires_at)
             SELECT %(code_hash)s, family_id, %(redirect_uri)s, %(code_challenge)s, expires_at FROM family
@@ -88,6 +97,9 @@ class TokenRepository(Repository):
                 "resources": list(authorization.resources),
                 "nonce": authorization.nonce,
                 "auth_time": authorization.auth_time,
+                "subject": authorization.subject,
+                "amr": list(authorization.amr),
+                "claims": Jsonb({where: dict(claims) for where, claims in authorization.claims.items()}),
                 "redirect_uri": redirect_uri,
                 "code_challenge": code_challenge,
                 "lifetime": lifetime,
@@ -202,6 +214,21 @@ class TokenRepository(Repository):
             FROM access_tokens JOIN clients USING (client_id) LEFT JOIN token_families USING (family_id)
                  LEFT JOIN users USING (user_id)
             WHERE token_id = %s AND clients.enabled AND users.disabled_at IS NULL
+            """,
+            (token_id,),
+        )
+
+    async def find_family_of(self, token_id: UUID) -> Family | None:
+        """Return the family of an access token that is neither expired nor revoked, unless its user is disabled."""
+        return await self._one(
+            "tokens.find_family_of",
+            _family,
+            f"""
+            SELECT {_FAMILY_COLUMNS}
+            FROM access_tokens JOIN token_families USING (family_id) JOIN users USING (user_id)
+                 JOIN clients ON clients.client_id = token_families.client_id
+            WHERE token_id = %s AND access_tokens.expires_at > now() AND access_tokens.revoked_at IS NULL
+              AND token_families.revoked_at IS NULL AND users.disabled_at IS NULL AND clients.enabled
             """,
             (token_id,),
         )
@@ -385,6 +412,9 @@ def _family(
     resources: Sequence[str],
     nonce: str | None,
     auth_time: datetime,
+    subject: str,
+    amr: Sequence[str],
+    claims: Mapping[str, Any],
     family_created_at: datetime,
     family_expires_at: datetime,
     revoked_at: datetime | None,
@@ -392,7 +422,18 @@ def _family(
 ) -> Family:
     return Family(
         family_id=family_id,
-        authorization=Authorization(client_id, user_id, session_id, tuple(scopes), tuple(resources), nonce, auth_time),
+        authorization=Authorization(
+            client_id=client_id,
+            user_id=user_id,
+            session_id=session_id,
+            scopes=tuple(scopes),
+            resources=tuple(resources),
+            nonce=nonce,
+            auth_time=auth_time,
+            subject=subject,
+            amr=tuple(amr),
+            claims=claims,
+        ),
         created_at=family_created_at,
         expires_at=family_expires_at,
         revoked_at=revoked_at,
@@ -404,7 +445,7 @@ def _code(
     *,
     code_hash: bytes,
     redirect_uri: str,
-    code_challenge: str,
+    code_challenge: str | None,
     is_expired: bool,
     is_redeemed: bool,
     **family: Any,

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 from uuid import UUID, uuid4
 
 from authly.errors import InvalidTokenError
+from authly.keys.models import Algorithm
 from authly.tokens.access_token import AccessTokenFormat
 from authly.tokens.models import (
     AccessTokenClaims,
@@ -24,6 +26,8 @@ from authly.tokens.models import (
 from authly.tokens.repository import TokenRepository
 from authly.tokens.secrets import LENGTH, Successors, hash_of, new_salt, new_secret
 
+_OPENID = "openid"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -34,6 +38,29 @@ class Wanted:
     audience: tuple[str, ...]
     # Of this client; None is what the settings say.
     lifetime: timedelta | None = None
+    # With which an ID token is signed, if one is due.
+    id_token_algorithm: Algorithm = "RS256"
+
+
+class IdTokens(Protocol):
+    """Whoever tells clients who the user is."""
+
+    async def issue(self, family: Family, access_token: str, algorithm: Algorithm, *, with_nonce: bool) -> str | None:
+        """Return an ID token; None if none was asked for.
+
+        Args:
+            family: what the user allowed.
+            access_token: what it is issued with.
+            algorithm: with which it is signed.
+            with_nonce: whether it answers the authorization request, and not a later refresh.
+        """
+
+
+class NoIdTokens:
+    """Tells nobody."""
+
+    async def issue(self, family: Family, access_token: str, algorithm: Algorithm, *, with_nonce: bool) -> str | None:
+        """Return none."""
 
 
 class TokenService:
@@ -44,6 +71,7 @@ class TokenService:
         access_tokens: how access tokens are written and read.
         successors: which refresh token follows on which.
         lifetimes: how long they are valid.
+        id_tokens: issues what comes with access tokens where users log in.
         now: the time of day, in seconds since 1970.
     """
 
@@ -53,17 +81,19 @@ class TokenService:
         access_tokens: AccessTokenFormat,
         successors: Successors,
         lifetimes: Lifetimes = Lifetimes(),  # noqa: B008
+        id_tokens: IdTokens | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tokens = tokens
         self._access_tokens = access_tokens
         self._successors = successors
         self._lifetimes = lifetimes
+        self._id_tokens = id_tokens or NoIdTokens()
         self._now = now
 
     # Issuing
 
-    async def issue_code(self, authorization: Authorization, redirect_uri: str, code_challenge: str) -> str:
+    async def issue_code(self, authorization: Authorization, redirect_uri: str, code_challenge: str | None) -> str:
         """Return a new authorization code."""
         code = new_secret()
         await self._tokens.add_code(
@@ -80,10 +110,11 @@ class TokenService:
         access, claims = self._new_access_token(wanted, code.family)
         # Signed first: a code shall not be used up by what cannot be signed.
         token = await self._access_tokens.encode(claims)
+        id_token = await self._id_tokens.issue(code.family, token, wanted.id_token_algorithm, with_nonce=True)
         refresh_token = new_secret() if with_refresh_token else None
         new = self._new_refresh_token(refresh_token) if refresh_token else None
         done = await self._tokens.redeem_code(code.code_hash, access, new)
-        return Issued(token, claims, refresh_token, code.family) if done else None
+        return Issued(token, claims, refresh_token, id_token) if done else None
 
     async def find_refresh_token(self, token: str) -> RefreshToken | None:
         """Return a refresh token that was issued, rotated and expired ones too."""
@@ -107,12 +138,16 @@ class TokenService:
         """
         access, claims = self._new_access_token(wanted, found.family)
         access_token = await self._access_tokens.encode(claims)
+        id_token = None
+        if _OPENID in wanted.scopes:
+            algorithm = wanted.id_token_algorithm
+            id_token = await self._id_tokens.issue(found.family, access_token, algorithm, with_nonce=False)
         successor = self._successors.of(token, found.salt)
         if found.rotated_for is None:
             done = await self._tokens.rotate(found.token_hash, access, self._new_refresh_token(successor))
         else:
             done = await self._tokens.repeat(hash_of(successor), access)
-        return Issued(access_token, claims, successor, found.family) if done else None
+        return Issued(access_token, claims, successor, id_token) if done else None
 
     async def issue_for_client(self, wanted: Wanted) -> Issued:
         """Return an access token that a client has for itself."""
@@ -129,7 +164,7 @@ class TokenService:
             token_id=new.token_id,
             client_id=wanted.client_id,
             # A client that acts for itself is its own subject (RFC 9068, section 2.2).
-            subject=str(family.authorization.user_id) if family else wanted.client_id,
+            subject=family.authorization.subject if family else wanted.client_id,
             scopes=wanted.scopes,
             audience=wanted.audience,
             issued_at=issued_at,
@@ -159,6 +194,27 @@ class TokenService:
         if not await self._is_known(claims):
             raise InvalidTokenError("The access token is revoked.")
         return claims
+
+    async def verify_of_user(self, token: str, audience: str) -> tuple[AccessTokenClaims, Family]:
+        """Return what an access token says and the user's authorization behind it, having checked everything about it.
+
+        Args:
+            token: as the client sent it.
+            audience: for whom it has to be.
+
+        Raises:
+            InvalidTokenError: it is malformed, expired, revoked, for somebody else, or a client's own.
+        """
+        claims = await self.decode(token)
+        family = await self._tokens.find_family_of(claims.token_id) if audience in claims.audience else None
+        if family is None:
+            raise InvalidTokenError("The access token is revoked, for another audience, or for no user.")
+        return claims, family
+
+    async def user_of(self, claims: AccessTokenClaims) -> UUID | None:
+        """Return in whose name an access token was issued, whatever subject it names; None if it is a client's own."""
+        stored = await self._tokens.find_access_token(claims.token_id)
+        return stored.user_id if stored else None
 
     async def decode(self, token: str) -> AccessTokenClaims:
         """Return what an access token says, whether it has been revoked or not.

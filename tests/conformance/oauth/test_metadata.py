@@ -62,7 +62,7 @@ def test_caching(server: Server, path: str) -> None:
 def test_keys(server: Server) -> None:
     """Each key says what it is for; no private part is among them (RFC 7517, section 4)."""
     keys = server.http.get("/jwks").json()["keys"]
-    assert {key["alg"] for key in keys} == {"RS256", "ES256"}
+    assert {key["alg"] for key in keys} == {"RS256", "ES256", "EdDSA"}
     for key in keys:
         assert key["use"] == "sig"
         assert key["kid"]

@@ -242,7 +242,7 @@ class TestPushedRequests:
 def authorization(user_id: UUID) -> Authorization:
     """Return what a user allowed."""
     return Authorization(
-        "client", user_id, uuid4(), ("profile",), ("https://api.example/",), "a nonce", datetime.now(UTC)
+        "client", user_id, uuid4(), ("profile",), ("https://api.example/",), "a nonce", datetime.now(UTC), str(user_id)
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from authly.core.repository import Database
 from authly.keys.encryption import KeyEncryption, KeyUnreadableError
+from authly.keys.models import ALGORITHMS, Rotation
 from authly.keys.repository import SigningKeyRepository
 from authly.keys.service import SigningKeyService
 from tests.identity import FakeClock
@@ -29,18 +30,18 @@ class Times:
 
 def service(database: Database, secret: bytes = b"s" * 32, clock: Times | None = None) -> SigningKeyService:
     """Return what a worker has."""
-    return SigningKeyService(SigningKeyRepository(database), KeyEncryption(secret), clock or Times())
+    return SigningKeyService(SigningKeyRepository(database), KeyEncryption(secret), clock=clock or Times())
 
 
 async def test_many_workers_agree(database: Database) -> None:
     """Whoever comes first makes the keys; all sign with the same."""
     workers = [service(database) for _ in range(4)]
-    for algorithm in ("RS256", "ES256"):
+    for algorithm in ALGORITHMS:
         keys = await asyncio.gather(*(worker.signing_key(algorithm) for worker in workers))
         assert len({key.kid for key in keys}) == 1
         assert await workers[0].verification_key(keys[0].kid) is not None
-    assert len(await workers[0].published()) == 2
-    assert [state for _, state in await workers[0].states()] == ["active", "active"]
+    assert len(await workers[0].published()) == 3
+    assert [state for _, state in await workers[0].states()] == ["active"] * 3
 
 
 async def test_private_parts_are_not_in_the_database(database: Database) -> None:
@@ -65,7 +66,7 @@ async def test_rotation(database: Database) -> None:
 
     # The same rows, seen later: nobody has to change anything.
     now.now = next(key.active_at for key in await worker.published() if key.kid == second)
-    later = SigningKeyService(SigningKeyRepository(database), KeyEncryption(b"s" * 32), Times(), now)
+    later = SigningKeyService(SigningKeyRepository(database), KeyEncryption(b"s" * 32), clock=Times(), now=now)
     assert (await later.signing_key("ES256")).kid == second
     assert {key.kid: state for key, state in await later.states() if key.algorithm == "ES256"} == {
         first.kid: "retiring",
@@ -87,6 +88,28 @@ async def test_keys_of_others_are_found(database: Database) -> None:
     assert await worker.verification_key(new) is None  # asked a moment ago
     clock.now += 1.5
     assert await worker.verification_key(new) is not None
+
+
+async def test_keys_are_due_in_time(database: Database) -> None:
+    """A key is due when it has signed for its lifetime, and its successor is not, though it does not sign yet."""
+    now = FakeClock()
+    rotation = Rotation(lifetime=timedelta(days=90))
+    worker = SigningKeyService(
+        SigningKeyRepository(database), KeyEncryption(b"s" * 32), rotation, clock=Times(), now=now
+    )
+    now.now = (await worker.signing_key("ES256")).active_at
+    assert await worker.due() == []
+    now.advance(days=91)
+    assert sorted(await worker.due()) == sorted(ALGORITHMS)
+    assert await worker.rotate("ES256")
+    (old, new) = [key for key, _ in await worker.states() if key.algorithm == "ES256"]
+    assert new.active_at - old.active_at >= rotation.max_age + rotation.refresh
+    assert old.expires_at is not None
+    assert old.expires_at - new.active_at >= rotation.longest_token + rotation.max_age
+    forever = SigningKeyService(
+        SigningKeyRepository(database), KeyEncryption(b"s" * 32), Rotation(lifetime=None), clock=Times(), now=now
+    )
+    assert await forever.due() == []
 
 
 def test_encryption_is_bound_to_the_id() -> None:

@@ -2,7 +2,6 @@
 
 from typing import Annotated, NamedTuple
 from urllib.parse import quote
-from uuid import UUID
 
 import structlog
 from fastapi import Depends, Request
@@ -91,9 +90,10 @@ class AdminAccess:
         return Administrator(party, _address(request))
 
     async def _party_of(self, claims: AccessTokenClaims) -> Party | None:
-        if claims.subject == claims.client_id:
+        user_id = await self._tokens.user_of(claims)
+        if user_id is None:
             return Party.client(claims.client_id)
-        user = await self._users.get(UUID(claims.subject))
+        user = await self._users.get(user_id)
         if user is None or not user.is_admin or user.disabled_at is not None:
             return None
         return Party.user(user.user_id)
@@ -102,8 +102,8 @@ class AdminAccess:
         self._metrics.track_security_event(SecurityEvent.ADMIN_DENIED, Severity.MEDIUM)
         _log.warning("admin_denied", reason=reason, method=request.method, path=request.url.path)
         if claims is not None:
-            client, is_own = Party.client(claims.client_id), claims.subject == claims.client_id
-            actor = client if is_own else Party.user(UUID(claims.subject))
+            client, user_id = Party.client(claims.client_id), await self._tokens.user_of(claims)
+            actor = client if user_id is None else Party.user(user_id)
             # Quoted: what no text of PostgreSQL holds can be in a path.
             path = quote(request.url.path, safe="/:@")[:_LONGEST_PATH]
             detail = {"reason": reason, "method": request.method, "path": path}

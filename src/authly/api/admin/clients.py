@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from authly.api.admin.access import AdminAccess, Administrator
 from authly.api.admin.paging import Page, Paging, paging
 from authly.api.admin.problems import ProblemRoute, documented, not_found
+from authly.keys.models import Algorithm
 from authly.oauth.client_service import ClientService
-from authly.oauth.models import AuthMethod, Client, ClientSettings, ClientType, GrantType
+from authly.oauth.models import AuthMethod, Client, ClientSettings, ClientType, GrantType, SubjectType
 
 
 class ClientFields(BaseModel):
@@ -31,6 +32,13 @@ class ClientFields(BaseModel):
     )
     jwks: dict[str, Any] | None = Field(default=None, description="Public keys for private_key_jwt (RFC 7517).")
     enabled: bool = True
+    require_pkce: bool = Field(default=True, description="False exempts a confidential client; the audit log says so.")
+    subject_type: SubjectType = SubjectType.PUBLIC
+    sector_identifier: str | None = Field(default=None, description="A host; null is that of the redirect URIs.")
+    id_token_signed_response_alg: Algorithm = "RS256"
+    userinfo_signed_response_alg: Algorithm | None = Field(default=None, description="Null is plain JSON.")
+    post_logout_redirect_uris: list[str] = []
+    backchannel_logout_uri: str | None = Field(default=None, description="Where it is told of the ends of sessions.")
 
 
 class NewClient(ClientFields):
@@ -57,6 +65,13 @@ class ClientChanges(BaseModel):
     access_token_ttl: int | None = Field(default=None, ge=1, le=86400)
     jwks: dict[str, Any] | None = None
     enabled: bool | None = None
+    require_pkce: bool | None = None
+    subject_type: SubjectType | None = None
+    sector_identifier: str | None = None
+    id_token_signed_response_alg: Algorithm | None = None
+    userinfo_signed_response_alg: Algorithm | None = None
+    post_logout_redirect_uris: list[str] | None = None
+    backchannel_logout_uri: str | None = None
 
 
 class ClientBody(ClientFields):
@@ -83,7 +98,13 @@ class ClientSecret(BaseModel):
 
 
 # Null means something for these; for all others it means that they stay as they are.
-_NULLABLE = {"access_token_ttl", "jwks"}
+_NULLABLE = {
+    "access_token_ttl",
+    "jwks",
+    "sector_identifier",
+    "userinfo_signed_response_alg",
+    "backchannel_logout_uri",
+}
 
 
 def clients_router(clients: ClientService, access: AdminAccess) -> APIRouter:

@@ -4,13 +4,14 @@ import json
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from authly.cli.admin.output import as_json, limit, print_one, print_rows
 from authly.cli.admin.services import Services, run
-from authly.oauth.models import AuthMethod, Client, ClientSettings, ClientType, GrantType
+from authly.keys.models import Algorithm
+from authly.oauth.models import AuthMethod, Client, ClientSettings, ClientType, GrantType, SubjectType
 
 
 @click.group()
@@ -50,6 +51,26 @@ def clients() -> None:
 @click.option("--access-token-ttl", type=click.IntRange(1, 86400), help="Seconds; by default what the settings say.")
 @click.option("--no-consent", is_flag=True, help="Do not ask users: an application of your own.")
 @click.option("--require-par", is_flag=True, help="Accept pushed authorization requests only.")
+@click.option(
+    "--post-logout-redirect-uri",
+    "post_logout_redirect_uris",
+    multiple=True,
+    help="Where users may be sent after a logout. Repeatable.",
+)
+@click.option("--backchannel-logout-uri", help="Where it is told of the ends of sessions.")
+@click.option("--pairwise", is_flag=True, help="Give it subjects that clients of other sectors do not know.")
+@click.option("--sector-identifier", help="The host that names its sector; by default that of the redirect URIs.")
+@click.option(
+    "--id-token-alg",
+    type=click.Choice(get_args(Algorithm)),
+    default="RS256",
+    show_default=True,
+    help="With what its ID tokens are signed.",
+)
+@click.option(
+    "--userinfo-alg", type=click.Choice(get_args(Algorithm)), help="Sign what userinfo tells it; by default it is JSON."
+)
+@click.option("--no-pkce", is_flag=True, help="Exempt it from PKCE. It is less safe then, and the audit log says so.")
 @as_json
 def create(
     name: str,
@@ -63,6 +84,13 @@ def create(
     access_token_ttl: int | None,
     no_consent: bool,
     require_par: bool,
+    post_logout_redirect_uris: tuple[str, ...],
+    backchannel_logout_uri: str | None,
+    pairwise: bool,
+    sector_identifier: str | None,
+    id_token_alg: Algorithm,
+    userinfo_alg: Algorithm | None,
+    no_pkce: bool,
     as_json: bool,
 ) -> None:
     """Register a client, and print its id and its secret. Nobody sees the secret again.
@@ -86,6 +114,13 @@ def create(
         require_pushed_authorization_requests=require_par,
         access_token_ttl=None if access_token_ttl is None else timedelta(seconds=access_token_ttl),
         jwks=None if jwks is None else _read_keys(jwks),
+        require_pkce=not no_pkce,
+        subject_type=SubjectType.PAIRWISE if pairwise else SubjectType.PUBLIC,
+        sector_identifier=sector_identifier,
+        id_token_signed_response_alg=id_token_alg,
+        userinfo_signed_response_alg=userinfo_alg,
+        post_logout_redirect_uris=post_logout_redirect_uris,
+        backchannel_logout_uri=backchannel_logout_uri,
     )
     method = AuthMethod(auth_method) if auth_method else None
 
@@ -141,9 +176,18 @@ def rotate_secret(client_id: str, as_json: bool) -> None:
 
 @clients.command()
 @click.argument("client_id")
+@click.argument("required", type=click.Choice(["require", "exempt"]))
+def pkce(client_id: str, required: str) -> None:
+    """Require PKCE of a confidential client, or exempt it. The audit log says so."""
+    _change(client_id, require_pkce=required == "require")
+    click.echo(f"{client_id} {'has to use PKCE' if required == 'require' else 'is exempt from PKCE'}")
+
+
+@clients.command()
+@click.argument("client_id")
 def disable(client_id: str) -> None:
     """Keep a client from doing anything, and revoke what it holds."""
-    _enable(client_id, False)
+    _change(client_id, enabled=False)
     click.echo(f"{client_id} is disabled")
 
 
@@ -151,7 +195,7 @@ def disable(client_id: str) -> None:
 @click.argument("client_id")
 def enable(client_id: str) -> None:
     """Let a client work again."""
-    _enable(client_id, True)
+    _change(client_id, enabled=True)
     click.echo(f"{client_id} is enabled")
 
 
@@ -171,10 +215,10 @@ def delete(client_id: str, yes: bool) -> None:
     click.echo(f"{client_id} is deleted")
 
 
-def _enable(client_id: str, enabled: bool) -> None:
+def _change(client_id: str, **changes: Any) -> None:
     async def act(services: Services) -> None:
         client = await _find(services, client_id)
-        settings = replace(client.settings, enabled=enabled)
+        settings = replace(client.settings, **changes)
         await services.server.clients.update(client_id, settings, services.operator)
 
     run(act)

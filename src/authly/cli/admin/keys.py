@@ -5,7 +5,6 @@ from typing import Any, get_args
 
 import click
 
-from authly.admin.service import SIGNS_AFTER
 from authly.cli.admin.output import as_json, print_one, print_rows
 from authly.cli.admin.services import Services, run
 from authly.keys.models import Algorithm
@@ -46,13 +45,12 @@ def list_keys(as_json: bool) -> None:
 @click.option(
     "--signs-after",
     type=click.IntRange(0, 86400),
-    default=int(SIGNS_AFTER.total_seconds()),
-    show_default=True,
-    help="Seconds for which the new key is published before it signs. Less than clients cache keys fails requests.",
+    help="Seconds for which the new key is published before it signs. By default longer than clients cache keys, and "
+    "less than that fails requests.",
 )
 @as_json
-def rotate(algorithm: Algorithm, signs_after: int, as_json: bool) -> None:
-    """Make the successor of a signing key. The old one is published for a day after it last signed.
+def rotate(algorithm: Algorithm, signs_after: int | None, as_json: bool) -> None:
+    """Make the successor of a signing key. The old one is published for as long as anything it signed is valid.
 
     \b
     Example:
@@ -60,7 +58,7 @@ def rotate(algorithm: Algorithm, signs_after: int, as_json: bool) -> None:
     """
 
     async def act(services: Services) -> None:
-        delay = timedelta(seconds=signs_after)
+        delay = None if signs_after is None else timedelta(seconds=signs_after)
         if not await services.administration.rotate_key(algorithm, services.operator, delay):
             raise click.ClickException(
                 f"Somebody else has rotated the key of {algorithm} at this moment. See: authly admin keys list"

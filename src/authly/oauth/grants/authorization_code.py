@@ -39,13 +39,18 @@ class AuthorizationCodeGrant:
         if code.is_expired or code.family.revoked_at is not None:
             raise InvalidGrantError(_REFUSED)
         # With PKCE the parameter is no longer needed (OAuth 2.1, section 10.2); one that is sent has to be right.
-        if parameters.get("redirect_uri", code.redirect_uri) != code.redirect_uri:
+        without = "" if code.code_challenge is None else code.redirect_uri
+        if parameters.get("redirect_uri", without) != code.redirect_uri:
             raise InvalidGrantError("The redirect_uri is not that of the authorization request.")
         pkce.verify(parameters.get("code_verifier"), code.code_challenge)
         authorization = code.family.authorization
         audience = resources.choose(parameters.resources or authorization.resources, authorization.resources)
         wanted = Wanted(
-            client.client_id, authorization.scopes, audience or (self._issuer,), client.settings.access_token_ttl
+            client.client_id,
+            authorization.scopes,
+            audience or (self._issuer,),
+            client.settings.access_token_ttl,
+            client.settings.id_token_signed_response_alg,
         )
         issued = await self._tokens.redeem(code, wanted, with_refresh_token=client.may_use(GrantType.REFRESH_TOKEN))
         if issued is None:

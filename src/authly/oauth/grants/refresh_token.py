@@ -62,4 +62,10 @@ class RefreshTokenGrant:
         audience = resources.choose(request.parameters.resources or known, known)
         if authorization.resources and not audience:
             raise InvalidGrantError(_REFUSED)
-        return Wanted(client.client_id, scopes, audience or (self._issuer,), client.settings.access_token_ttl)
+        return Wanted(
+            client.client_id,
+            scopes,
+            audience or (self._issuer,),
+            client.settings.access_token_ttl,
+            client.settings.id_token_signed_response_alg,
+        )
