@@ -18,13 +18,13 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
 
     seed = commands.add_parser("seed", help="make accounts and clients in the database that AUTHLY_* name")
-    seed.add_argument("--output", type=Path, default=_RESULTS / "seeds.json", help="what to write")
+    seed.add_argument("--output", type=Path, default=_RESULTS / "seeds.json", help="the file to write")
     seed.add_argument("--users", type=int, default=50, help="how many accounts")
 
     gate = commands.add_parser(
         "gate",
         help="measure what metrics cost, and hold it against its budgets",
-        description="Exit status: 0 all budgets are kept, 1 one is exceeded or the books are wrong, 3 nobody knows yet.",
+        description="Exit status: 0 all budgets kept, 1 one exceeded or the books wrong, 3 inconclusive.",
     )
     gate.add_argument("--blocks", type=int, default=3, help="how often both sides are started anew")
     gate.add_argument("--pairs", type=int, default=3, help="measurements of each side in a block")
@@ -32,6 +32,7 @@ def main() -> int:
     gate.add_argument("--arrivals", type=float, default=120.0, help="flows that begin in a second (open loop)")
     gate.add_argument("--scrapes", type=int, default=3200, help="that availability is judged by")
     gate.add_argument("--scrape-interval", type=float, default=5.0, help="seconds, while costs are measured")
+    gate.add_argument("--busy-seconds", type=float, default=3.0, help="without a pause, for throughput; 0: none")
     gate.add_argument("--workers", type=int, default=2, help="of each side")
 
     soak = commands.add_parser(
@@ -78,6 +79,7 @@ def main() -> int:
                     options.arrivals,
                     options.scrapes,
                     options.scrape_interval,
+                    options.busy_seconds,
                     options.workers,
                     options.seed,
                 ),

@@ -22,7 +22,6 @@ ON, OFF = "metrics on", "metrics off"
 KEPT, EXCEEDED, INCONCLUSIVE = 0, 1, 3
 # Connections, caches and keys of a side that nobody has asked yet.
 _WARM_UP = 2.0
-_BUSY_SECONDS = 3.0
 _BUSY_USERS = 8
 # The first requests of a load open its connections, and log its users in.
 _SETTLING = 1.0
@@ -38,6 +37,7 @@ class Plan(NamedTuple):
         arrivals: flows that begin in a second.
         scrapes: that availability is judged by.
         scrape_interval: seconds from one scrape to the next while costs are measured.
+        busy_seconds: for which throughput is measured, without a pause; 0 leaves it out.
         workers: of each side.
         seed: what all choices follow from.
     """
@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     arrivals: float
     scrapes: int
     scrape_interval: float
+    busy_seconds: float
     workers: int
     seed: int
 
@@ -137,19 +138,23 @@ def _difference(pair: dict[str, Window], of: str) -> float:
 
 def _pair(measured: Measured, sides: dict[str, Side], random: Random) -> dict[str, Window]:
     """Measure both sides under the same load, in an order that is drawn."""
+    plan = measured.plan
     seed = random.randrange(1_000_000)
     order = [ON, OFF] if random.random() < 0.5 else [OFF, ON]
     pair = {}
     for name in order:
         pair[name] = _window(measured, name, sides[name], seed)
-    busy = {}
-    for name in order:
-        found = _note(measured, sides[name], "", _BUSY_SECONDS, users=_BUSY_USERS, think=0, random_seed=seed)
-        settled = [at for at, _, _ in found.requests if at > _SETTLING]
-        busy[name] = len(settled) / (_BUSY_SECONDS - _SETTLING)
     measured.pairs.append(pair)
-    measured.throughput.append(busy)
+    if plan.busy_seconds:
+        measured.throughput.append({name: _throughput(measured, sides[name], seed) for name in order})
     return pair
+
+
+def _throughput(measured: Measured, one: Side, seed: int) -> float:
+    """Return the requests in a second that are answered where nobody pauses."""
+    seconds = measured.plan.busy_seconds
+    found = _note(measured, one, "", seconds, users=_BUSY_USERS, think=0, random_seed=seed)
+    return sum(_SETTLING < at <= seconds for at, _, _ in found.requests) / (seconds - _SETTLING)
 
 
 def _window(measured: Measured, name: str, one: Side, seed: int) -> Window:
@@ -244,8 +249,9 @@ def judge(measured: Measured) -> list[Measure]:
         *(Measure.of(f"request time, {p}", "ms", 5.0, 0.1, measured.differences(p)) for p in ("p50", "p95", "p99")),
         Measure.of("memory", "MB", 50.0, 20.0, measured.differences("memory")),
         Measure.of("processor time", "%", 5.0, 1.0, costs),
-        Measure.of("throughput loss", "%", None, 1.0, losses),
     ]
+    if losses:
+        measures.append(Measure.of("throughput loss", "%", None, 1.0, losses))
     if measured.plan.scrapes:
         answered = sum(status == 200 for _, status, _, _ in measured.scrapes)
         share = availability(answered, len(measured.scrapes))
