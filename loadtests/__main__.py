@@ -26,12 +26,13 @@ def main() -> int:
         help="measure what metrics cost, and hold it against its budgets",
         description="Exit status: 0 all budgets kept, 1 one exceeded or the books wrong, 3 inconclusive.",
     )
-    gate.add_argument("--blocks", type=int, default=3, help="how often both sides are started anew")
-    gate.add_argument("--pairs", type=int, default=3, help="measurements of each side in a block")
+    gate.add_argument("--blocks", type=int, default=2, help="how often both sides are started anew")
+    gate.add_argument("--pairs", type=int, default=4, help="measurements of each side in a block")
     gate.add_argument("--seconds", type=float, default=8.0, help="that each takes")
     gate.add_argument("--arrivals", type=float, default=120.0, help="flows that begin in a second (open loop)")
     gate.add_argument("--scrapes", type=int, default=3200, help="that availability is judged by")
     gate.add_argument("--scrape-interval", type=float, default=5.0, help="seconds, while costs are measured")
+    gate.add_argument("--cost-seconds", type=float, default=5.0, help="under load of both at once, for processor time")
     gate.add_argument("--busy-seconds", type=float, default=3.0, help="without a pause, for throughput; 0: none")
     gate.add_argument("--workers", type=int, default=2, help="of each side")
 
@@ -79,6 +80,7 @@ def main() -> int:
                     options.arrivals,
                     options.scrapes,
                     options.scrape_interval,
+                    options.cost_seconds,
                     options.busy_seconds,
                     options.workers,
                     options.seed,

@@ -164,7 +164,7 @@ def write_gate(measured: "Measured", measures: Sequence[Measure], status: int, o
 <p>The same load was sent to an instance with metrics and to one without, in {len(measured.pairs)} pairs, whose order
 was drawn. Every figure is the mean of the paired differences; it lies in the interval with 95 % confidence. A budget is
 kept when the whole interval is within it, and exceeded when the whole interval is beyond it.</p>
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Measures"><table>
 <tr><th>what metrics add<th>budget<th>goal<th>measured<th>95 % interval<th>verdict</tr>{rows}
 </table></div>
 <h2>Pictures</h2>{"".join(drawn)}
@@ -285,7 +285,7 @@ def _books_table(entries: Sequence[books.Entry]) -> str:
         if count
     )
     return (
-        "<details><summary>By endpoint and status</summary><div class=scroll><table><tr><th>endpoint<th>status"
+        "<details><summary>By endpoint and status</summary><div class=scroll tabindex=0 role=region aria-label=Books><table><tr><th>endpoint<th>status"
         f"<th>answered<th>counted</tr>{rows}</table></div></details>"
     )
 

@@ -27,11 +27,12 @@ HELD, BROKEN = 0, 1
 _LOOK_INTERVAL = 0.5
 # The exporter that is started after one was killed answers what waits in the backlog; nobody is refused.
 _SCRAPE_PATIENCE = 10.0
-# What each worker adds to memory and files while old and new ones overlap, and what memory may grow by meanwhile.
+# By what memory may have grown at the end: as many workers overlap then or now as a reload happens to leave.
 _MEMORY_GROWTH = 1.5
 # The name of a process that is not ours: what has it is read, found broken, and left out.
 _CORRUPT = "counter_99999{}.db"
-# What must be as it was a moment after a mishap.
+_CORRUPT_FILES = 3
+# After the last mishap.
 _RECOVERY_SECONDS = 30.0
 # What an exporter says of itself begins anew with the next one, and what is read of processes ends with them.
 _OF_PROCESSES = ("authly_exporter_", "authly_cpu_", "authly_context_switches", "gunicorn_worker_cpu", "process_")
@@ -205,7 +206,7 @@ class Chaos:
 
     def _corrupt(self) -> bool:
         """Leave a broken file behind, as a process that is not ours could."""
-        self._corrupted = self._corrupted % 3 + 1
+        self._corrupted = self._corrupted % _CORRUPT_FILES + 1
         path = self._side.folder / "metrics" / _CORRUPT.format(self._corrupted)
         path.write_bytes(self._random.randbytes(self._random.choice((0, 7, 4096, 65_536))))
         return True
@@ -273,8 +274,8 @@ def _scrape(url: str) -> str:
     try:
         try:
             return _ask(connection, parts.path)
-        except (ConnectionResetError, http.client.RemoteDisconnected):
-            # The exporter was killed while it answered; the connection after that one waits for the next exporter.
+        except (ConnectionResetError, BrokenPipeError, http.client.IncompleteRead):
+            # The exporter was killed while it answered. Nobody is refused: the next connection waits for the next one.
             connection.close()
             return _ask(connection, parts.path)
     finally:
@@ -286,7 +287,7 @@ def _ask(connection: http.client.HTTPConnection, path: str) -> str:
     answer = connection.getresponse()
     text = answer.read().decode()
     if answer.status != 200:
-        raise ConnectionError(f"answered {answer.status}")
+        raise http.client.HTTPException(f"answered {answer.status}")
     return text
 
 
@@ -374,12 +375,10 @@ def _wait_for_workers(soaked: Soaked, one: Side) -> None:
 
 
 def _judge_bounds(soaked: Soaked, files_before: int) -> None:
-    """Hold memory and files against what they may be: twice the workers while a reload is on, and the broken files."""
+    """Hold memory and files against what they may be."""
     most = max((one.files for one in soaked.samples), default=0)
-    may = 2 * files_before + 3
-    # A worker that a reload overlaps with another reload of needs a slot more.
-    per_worker = files_before / soaked.plan.workers
-    may += round(2 * per_worker)
+    # A second reload may come while the workers of the first one still overlap.
+    may = 3 * files_before + _CORRUPT_FILES
     if most > may:
         soaked.broken("files are bounded", f"{most} files, where {may} can be needed")
     quarter = max(1, len(soaked.samples) // 4)

@@ -197,7 +197,7 @@ def test_the_gate_finds_a_handicap(locust: None, tmp_path: Path) -> None:
     assert python().exists()
     done = run(
         *("gate", "--blocks", "1", "--pairs", "3", "--seconds", "3", "--arrivals", "40", "--scrapes", "0"),
-        *("--busy-seconds", "0", "--seed", "11", "--output", str(tmp_path)),
+        *("--busy-seconds", "0", "--cost-seconds", "2", "--seed", "11", "--output", str(tmp_path)),
         environment={"LOAD_HANDICAP_MS": "6", "LOAD_HANDICAP_MB": "60"},
     )
     assert done.returncode == 1, done.stdout + done.stderr
