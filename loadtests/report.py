@@ -285,7 +285,8 @@ def _books_table(entries: Sequence[books.Entry]) -> str:
         if count
     )
     return (
-        "<details><summary>By endpoint and status</summary><div class=scroll tabindex=0 role=region aria-label=Books><table><tr><th>endpoint<th>status"
+        "<details><summary>By endpoint and status</summary>"
+        "<div class=scroll tabindex=0 role=region aria-label=Books><table><tr><th>endpoint<th>status"
         f"<th>answered<th>counted</tr>{rows}</table></div></details>"
     )
 

@@ -47,7 +47,7 @@ def open_report(path: Path, make_context: Callable[..., BrowserContext]) -> str:
 @pytest.mark.parametrize(
     ("added", "status", "sentence"),
     [
-        ((0.1, 0.12, 0.11), 1, "A budget is exceeded, or the books are wrong."),
+        ((0.2, 0.22, 0.21), 1, "A budget is exceeded, or the books are wrong."),
         ((0.01, 0.011, 0.012), 3, "Inconclusive"),
     ],
 )
