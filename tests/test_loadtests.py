@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -25,8 +26,6 @@ KIND = Kind("GET", "/jwks", 200)
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """Run the suite's command."""
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "loadtests", *arguments],
         cwd=REPOSITORY,
@@ -217,7 +216,7 @@ def test_the_gate_finds_a_handicap(locust: None, tmp_path: Path) -> None:
 
 def test_a_short_soak_holds(locust: None, tmp_path: Path) -> None:
     """Workers and exporters are killed, masters reload, PostgreSQL restarts: the books agree, and no counter falls."""
-    done = run("soak", "--minutes", "0.25", "--every", "0.6", "--seed", "5", "--output", str(tmp_path))
+    done = run("soak", "--minutes", "0.25", "--every", "0.6", "--users", "4", "--seed", "5", "--output", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "soak.json").read_text())
     assert found["verdict"] == "held"
