@@ -42,7 +42,7 @@ def main() -> int:
         description="Exit status: 0 all invariants hold, 1 one does not.",
     )
     soak.add_argument("--minutes", type=float, default=5.0, help="how long")
-    soak.add_argument("--every", type=float, default=4.0, help="seconds from one mishap to the next, on average")
+    soak.add_argument("--every", type=float, default=2.0, help="seconds from one mishap to the next, on average")
     soak.add_argument("--users", type=int, default=12, help="of the closed loop")
     soak.add_argument("--mix", default="", help="as in LOAD_MIX")
     soak.add_argument("--workers", type=int, default=3)
