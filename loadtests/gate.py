@@ -192,7 +192,9 @@ def _window(measured: Measured, name: str, one: Side, seed: int) -> Window:
     samples = watching.samples
     per_second: dict[int, int] = {}
     for at, _, _ in found.requests:
-        per_second[int(at)] = per_second.get(int(at), 0) + 1
+        # What ends after the load is the rest of a second.
+        if at < plan.seconds:
+            per_second[int(at)] = per_second.get(int(at), 0) + 1
     offset = found.started - measured.started
     return Window(
         name,
