@@ -188,10 +188,10 @@ class Chaos:
 
     def _restart_postgres(self) -> bool:
         """Let the server end at once; its keeper starts it again."""
-        for found in (self._side.folder / "postgres").rglob("postmaster.pid"):
-            # Gone, or not written yet: it is being restarted.
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                return _signal(int(found.read_text().split()[0]), signal.SIGINT)
+        # Where there is none, or nothing in it yet, it is being restarted.
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found = self._side.folder / "postgres/data/postmaster.pid"
+            return _signal(int(found.read_text().split()[0]), signal.SIGINT)
         return False
 
     def _scrape_slowly(self) -> bool:
