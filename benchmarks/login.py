@@ -30,7 +30,7 @@ _BROWSERS = 2
 
 def run(progress: Progress, *, quick: bool) -> list[Row]:
     """Measure all of it."""
-    rounds, seconds = (2, 1.0) if quick else (7, 2.0)
+    rounds, seconds = (2, 1.0) if quick else (5, 2.0)
     progress("login: Gunicorn with 2 workers, and PostgreSQL")
     logins: list[float] = []
     hashes: list[float] = []

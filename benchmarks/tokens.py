@@ -25,7 +25,7 @@ _PATIENCE = 10.0
 
 def run(progress: Progress, *, quick: bool) -> list[Row]:
     """Measure all of it."""
-    rounds, requests = (2, 100) if quick else (9, 500)
+    rounds, requests = (2, 100) if quick else (7, 500)
     progress("tokens: Gunicorn with 2 workers, and PostgreSQL")
     served: dict[str, list[float]] = {_TOKEN: [], _INTROSPECT: []}
     seen: dict[str, list[float]] = {_TOKEN: [], _INTROSPECT: []}

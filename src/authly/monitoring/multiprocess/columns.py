@@ -25,6 +25,8 @@ _SUFFIXES = {
     "histogram": ("_bucket", "_sum"),
     "summary": ("_count", "_sum"),
 }
+# Without what json.loads does besides, which is most of what it does for texts as short as keys.
+_decode = json.JSONDecoder().raw_decode
 # The types whose samples have exemplars, and the end of such a sample's name.
 EXEMPLIFIED = {"counter": "_total", "histogram": "_bucket"}
 
@@ -190,21 +192,27 @@ def _bound(bound: float) -> str:
 def parse_key(key: bytes, type_: str) -> Key | None:
     """Take a key apart; None for one that prometheus-client could not have written."""
     try:
-        family, sample, labels, help_ = json.loads(key)
+        text = key.decode()
+        (family, sample, labels, help_), end = _decode(text)
+        if text[end:].strip():
+            return None
         if not (isinstance(family, str) and isinstance(sample, str) and isinstance(help_, str) and family and sample):
             return None
-        if sample not in [family + suffix for suffix in _SUFFIXES[type_]]:
-            return None
-        if not all(isinstance(value, str) for value in labels.values()):
+        if not sample.startswith(family) or sample[len(family) :] not in _SUFFIXES[type_]:
             return None
         le = None
         if type_ == "histogram" and sample == f"{family}_bucket":
-            le = float(labels.pop("le"))
-            if math.isnan(le):
+            bound = labels.pop("le")
+            le = float(bound)
+            if not isinstance(bound, str) or math.isnan(le):
                 return None
-        # The same few strings again and again: each once in memory.
-        pairs = tuple((intern(name), intern(value)) for name, value in sorted(labels.items()))
-        return Key(intern(family), intern(sample), pairs, le, intern(help_), checksum_of_key(key))
+        pairs = []
+        for name, value in sorted(labels.items()):
+            if not isinstance(value, str):
+                return None
+            # The same few strings again and again: each once in memory.
+            pairs.append((intern(name), intern(value)))
+        return Key(intern(family), intern(sample), tuple(pairs), le, intern(help_), checksum_of_key(key))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
 

@@ -97,7 +97,7 @@ def _child(family: Family, child: Child, style: str) -> str:
 
 def _template(family: Family, child: Child, style: str) -> str:
     """Return all of a child but its numbers."""
-    lines = [_line(name, labels) for name, labels in child.names]
+    lines = [f"{metric_name(name)}{_labels(labels)}".replace("%", "%%") + " %s\n" for name, labels in child.names]
     if style == "openmetrics" and child.below_zero:
         # OpenMetrics: a sum that may fall is no sum. Its number goes where it takes no room.
         names = [name for name, _ in child.names]
@@ -106,13 +106,6 @@ def _template(family: Family, child: Child, style: str) -> str:
         created = f"{metric_name(family.name)}_created{_labels(child.labels)} {number(child.created)}\n"
         lines.append(created.replace("%", "%%"))
     return "".join(lines)
-
-
-# Collectors make their families anew for each scrape, of the same few hundred lines.
-@lru_cache(maxsize=1024)
-def _line(name: str, labels: Labels) -> str:
-    """Return all of a sample but its number."""
-    return f"{metric_name(name)}{_labels(labels)}".replace("%", "%%") + " %s\n"
 
 
 def _with_exemplars(child: Child, text: str) -> str:
@@ -131,12 +124,14 @@ def number(value: float) -> str:
     return text
 
 
+# Both for the few names that there are, each in many samples and at every scrape.
 @lru_cache(maxsize=1024)
 def metric_name(name: str) -> str:
     """Return a name with everything that the formats do not allow in one replaced by underscores."""
     return name if _NAME.fullmatch(name) else _underscored(name, ":")
 
 
+@lru_cache(maxsize=1024)
 def _label_name(name: str) -> str:
     return name if _LABEL_NAME.fullmatch(name) else _underscored(name, "")
 

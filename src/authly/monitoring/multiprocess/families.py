@@ -4,6 +4,7 @@ Owns what is remembered of each between two scrapes, so that what did not change
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from authly.monitoring.multiprocess.exemplars import Exemplar
@@ -24,6 +25,15 @@ class Sample(NamedTuple):
     name: str
     labels: Labels
     value: float
+
+
+@lru_cache(maxsize=256)
+def _templates(names: tuple[tuple[str, Labels], ...]) -> dict[str, str]:
+    """Return where an exposition keeps what it made of the names of samples.
+
+    Collectors make their families anew at each scrape, of the same names.
+    """
+    return {}
 
 
 class Child:
@@ -110,6 +120,7 @@ class Family:
         listed = list(samples)
         child.names = tuple((sample.name, sample.labels) for sample in listed)
         child.values = tuple(sample.value for sample in listed)
+        child.templates = _templates(child.names)
         return cls(name, type_, help_, [child])
 
     @property
