@@ -119,7 +119,8 @@ class Wire:
             # Also for what is interrupted: it has been sent.
             self._used_at = time.perf_counter()
             if problem is None and answer.status not in expected:
-                problem = UnexpectedAnswerError(f"{method} {endpoint} was answered {answer.status}")
+                what = f"answered {answer.status}" if answer.status else "not waited for"
+                problem = UnexpectedAnswerError(f"{method} {endpoint} was {what}")
             taken = (self._used_at - started) * 1e3
             self._tell(Request(method, endpoint, answer.status, taken, len(answer.body), problem))
         if problem is not None:
