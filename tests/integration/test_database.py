@@ -1,6 +1,7 @@
 """Pool, migrations and resource manager against a real PostgreSQL."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from authly.core.database import connect, create_pool, explain
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.migrations import Migration, MigrationError, installation_id, migrate, pending, read_migrations
 from authly.core.resource_manager import Readiness, ResourceManager
+from tests.instance import Instance
 from tests.postgres import freeze, has_keeper, keeper_pid, postmaster_pid, with_database
 from tests.processes import is_alive, kill, wait_until
 
@@ -302,3 +304,21 @@ async def test_reasons_hold_no_password(postgres_server: str) -> None:
         assert reason in said
         assert "sesame" not in said
         assert "wrong@" not in said
+
+
+def test_a_worker_answers_when_it_can_do_its_work(database_url: str, make_instance: Callable[..., Instance]) -> None:
+    """No request meets a worker that has yet to connect: neither the first of all, nor any while workers are replaced."""
+    instance = make_instance(AUTHLY_DATABASE_URL=database_url).spawn()
+    answers: list[int] = []
+
+    def ask() -> bool:
+        with contextlib.suppress(OSError):
+            answers.append(instance.get("/health/ready")[0])
+        return bool(answers)
+
+    wait_until(ask, 30)
+    for _ in range(2):
+        before = instance.log().count("database_available")
+        os.kill(instance.master, signal.SIGHUP)
+        wait_until(lambda wanted=before + 3: ask() and instance.log().count("database_available") >= wanted, 30)
+    assert set(answers) == {200}

@@ -23,6 +23,8 @@ from authly.monitoring.labels import Dependency, StartupPhase
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 5.0
 _POOL_TIMEOUT, _ASK_TIMEOUT, _JUDGE_TIMEOUT = 0.4, 0.5, 0.4
 _STOP_TIMEOUT = 1.0
+# Longer than an attempt to connect to a server that hangs, much shorter than Gunicorn's patience with a worker.
+_START_TIMEOUT = 5.0
 
 _log = structlog.get_logger()
 
@@ -111,9 +113,15 @@ class ResourceManager:
         self._first_steps.append(step)
 
     async def start(self) -> None:
-        """Begin to connect, in the background. The pool opens when the schema is up to date."""
+        """Begin to connect, and wait until the first attempt has succeeded or failed; go on in the background.
+
+        A worker takes requests when this returns. One that replaces another would answer them with 503 if it did not
+        wait for what takes a fraction of a second where the database is well.
+        """
         if self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise(), name="authly-database")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._judged.wait(), _START_TIMEOUT)
 
     def is_away(self) -> bool:
         """Tell whether the database is known not to answer."""
