@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -307,18 +308,17 @@ async def test_reasons_hold_no_password(postgres_server: str) -> None:
 
 
 def test_a_worker_answers_when_it_can_do_its_work(database_url: str, make_instance: Callable[..., Instance]) -> None:
-    """No request meets a worker that has yet to connect: neither the first of all, nor any while workers are replaced."""
+    """No request meets a worker that has yet to connect: not the first of all, and none while workers are replaced."""
     instance = make_instance(AUTHLY_DATABASE_URL=database_url).spawn()
     answers: list[int] = []
 
-    def ask() -> bool:
+    def asked(workers: int) -> bool:
         with contextlib.suppress(OSError):
             answers.append(instance.get("/health/ready")[0])
-        return bool(answers)
+        return bool(answers) and instance.log().count("database_available") >= workers
 
-    wait_until(ask, 30)
-    for _ in range(2):
-        before = instance.log().count("database_available")
+    wait_until(partial(asked, 3), 30)
+    for workers in (6, 9):
         os.kill(instance.master, signal.SIGHUP)
-        wait_until(lambda wanted=before + 3: ask() and instance.log().count("database_available") >= wanted, 30)
+        wait_until(partial(asked, workers), 30)
     assert set(answers) == {200}

@@ -56,7 +56,7 @@ async def test_a_hash_with_other_parameters_is_outdated() -> None:
 
 
 async def test_an_unknown_user_costs_as_much_as_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same work is done: one verification, of a hash with the same parameters, whose password has the same bytes."""
+    """The same work is done: one verification, with the same parameters and of as many bytes."""
     hasher = PasswordHasher(HashParameters(2, 64, 3))
     made = await hasher.hash("correct horse")
     await hasher.verify(None, "wrong horse")  # the first one makes the hash of nobody's password
