@@ -37,7 +37,7 @@ from authly.identity import Identity, create_first_administrator
 from authly.measuring import exporter_configuration
 from authly.middleware import surround
 from authly.monitoring.labels import StartupPhase, ThreadPool
-from authly.monitoring.metrics import AuthlyMetrics, Metrics, NullMetrics
+from authly.monitoring.metrics import compose, no_metrics
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess import values
 from authly.monitoring.multiprocess.directory import DirectoryUnusableError
@@ -65,25 +65,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     settings_took = time.perf_counter() - began
     logging.configure(settings.log_level, settings.log_format)
-    metrics: Metrics = NullMetrics()
+    metrics = no_metrics()
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
-        metrics = AuthlyMetrics()
+        metrics = compose()
     # Under Gunicorn the master has started the embedded server by now, and the settings say where it is.
     embedded_postgres = EmbeddedPostgres(settings.state_path)
     database_url = settings.database_url or embedded_postgres.start()
-    resources = ResourceManager(database_url, settings.database_pool_size, metrics, began)
-    database = Database(resources.pool, metrics, availability=resources, timeout=settings.database_timeout)
+    resources = ResourceManager(database_url, settings.database_pool_size, metrics.lifecycle, began)
+    database = Database(resources.pool, metrics.database, availability=resources, timeout=settings.database_timeout)
     identity = Identity(settings, database)
     resources.before_ready(lambda: create_first_administrator(settings, identity.users))
-    shared = SharedState(settings, database, resources.pool, database_url, metrics)
+    shared = SharedState(settings, database, resources.pool, database_url, metrics.cache, metrics.lifecycle)
     server = OAuthServer(settings, database, identity.audit, caches=shared.caches)
-    jobs = upkeep(settings, database_url, identity, server, shared.rate_limit_rows, metrics)
+    jobs = upkeep(settings, database_url, identity, server, shared.rate_limit_rows, metrics.cleanup)
     # What they work on has to be there.
     resources.before_ready(jobs.start)
     passwords = identity.hasher
     collector = WorkerCollector(
-        metrics,
+        metrics.runtime,
+        metrics.database,
         resources.pool.get_stats,
         {ThreadPool.PASSWORDS: lambda: Tasks(passwords.running(), passwords.waiting())},
         settings.metrics_collection_interval,
@@ -94,8 +95,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Never fails: Gunicorn takes a worker that fails to start for a reason to stop everything.
         await resources.start()
         await shared.start()
-        metrics.update_application_info(settings.environment)
-        metrics.update_startup_duration(StartupPhase.SETTINGS, settings_took)
+        metrics.lifecycle.update_application_info(settings.environment)
+        metrics.lifecycle.update_startup_duration(StartupPhase.SETTINGS, settings_took)
         if settings.metrics_enabled:
             start_sampling(settings.metrics_collection_interval)
             await collector.start()
@@ -157,7 +158,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     admin_router.install(
         app,
-        AdminAccess(server.tokens, identity.users, server.endpoints.issuer, identity.audit, metrics),
+        AdminAccess(server.tokens, identity.users, server.endpoints.issuer, identity.audit, metrics.security),
         administration_of(identity, server),
         clients=server.clients,
         scopes=server.scopes,
@@ -174,7 +175,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             verifiers.append(TokenFile(settings.metrics_token_path, _log.error))
         if settings.metrics_access_tokens:
             verifiers.append(AccessTokens(server.tokens, server.endpoints.issuer))
-        policy = MetricsPolicy(settings.metrics_allowed_networks, verifiers, metrics, _log.warning)
+        policy = MetricsPolicy(settings.metrics_allowed_networks, verifiers, metrics.security, _log.warning)
         app.include_router(metrics_router(settings.metrics_path, scraper, policy))
     surround(app, settings, shared.rate_limits, server.clients.has_origin, metrics)
     return app

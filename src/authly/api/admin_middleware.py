@@ -20,7 +20,7 @@ _ACTIONS = {"GET": "read", "HEAD": "read", "POST": "create", "PUT": "update", "P
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class AdminMetrics(SecurityMetrics, Protocol):
+class AdminMetrics(Protocol):
     """What the middleware tells."""
 
     def track_admin_request(self, resource: str, action: str, status: int) -> None:
@@ -33,13 +33,17 @@ class AdminMiddleware:
     Args:
         app: the application.
         networks: where administrators may come from.
-        metrics: whom to tell.
+        metrics: is told of each request.
+        events: is told of each refusal.
     """
 
-    def __init__(self, app: ASGIApp, networks: Sequence[Network], metrics: AdminMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, networks: Sequence[Network], metrics: AdminMetrics, events: SecurityMetrics
+    ) -> None:
         self._app = app
         self._networks = tuple(networks)
         self._metrics = metrics
+        self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; those that are not for administrators go straight through."""
@@ -61,7 +65,7 @@ class AdminMiddleware:
             if not reason:
                 await self._app(scope, receive, send_and_note)
             else:
-                self._metrics.track_security_event(SecurityEvent.ADMIN_DENIED, Severity.MEDIUM)
+                self._events.track_security_event(SecurityEvent.ADMIN_DENIED, Severity.MEDIUM)
                 _log.warning("admin_denied", client=client, resource=resource, action=action, reason=reason)
                 description = f"This request to the administration interface is denied: {reason}."
                 await refuse(scope, send_and_note, 403, "access_denied", description)

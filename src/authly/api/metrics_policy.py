@@ -13,12 +13,12 @@ from typing import NamedTuple, Protocol
 from starlette.requests import Request
 
 from authly.api.forwarding import Address, Network, UnknownClientError, client_address, within
+from authly.api.security_middleware import SecurityMetrics
 from authly.core.repository import DatabaseUnavailableError
 from authly.errors import InvalidTokenError
 from authly.monitoring.exporter.access import tokens
 from authly.monitoring.exporter.access.changes import Changes
 from authly.monitoring.labels import SecurityEvent, Severity
-from authly.monitoring.metrics import Metrics
 from authly.tokens.service import TokenService
 
 METRICS_SCOPE = "metrics:read"
@@ -143,7 +143,7 @@ class MetricsPolicy:
         self,
         networks: Sequence[Network],
         verifiers: Sequence[TokenVerifier],
-        metrics: Metrics,
+        metrics: SecurityMetrics,
         report: Callable[[str], None],
     ) -> None:
         self._networks = tuple(networks)

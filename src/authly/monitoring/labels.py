@@ -3,6 +3,7 @@
 Nothing that a client can choose freely becomes a label value: what is outside a vocabulary becomes ``other``.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 OTHER = "other"
@@ -14,6 +15,20 @@ MAX_ENDPOINTS = 512
 # Here, because the workers and the exporter count them, and one family must have one name and one help text.
 SECURITY_EVENTS = "authly_security_events"
 SECURITY_EVENTS_HELP = "Events that may be part of an attack."
+
+
+class Group(StrEnum):
+    """Metrics that are switched on and off together."""
+
+    HTTP = "http"
+    DATABASE = "database"
+    CACHE = "cache"
+    RATE_LIMIT = "ratelimit"
+    SECURITY = "security"
+    ADMIN = "admin"
+    CLEANUP = "cleanup"
+    RUNTIME = "runtime"
+    LIFECYCLE = "lifecycle"
 
 
 class SecurityEvent(StrEnum):
@@ -30,6 +45,54 @@ class Severity(StrEnum):
 
     LOW = "low"
     MEDIUM = "medium"
+
+
+SEVERITIES: Mapping[SecurityEvent, tuple[Severity, ...]] = {
+    SecurityEvent.METRICS_DENIED: (Severity.LOW, Severity.MEDIUM),
+    SecurityEvent.ADMIN_DENIED: (Severity.MEDIUM,),
+    SecurityEvent.CORS_REJECTED: (Severity.LOW,),
+    SecurityEvent.HOST_REJECTED: (Severity.LOW,),
+}
+
+
+class RunStatus(StrEnum):
+    """How a run of a periodic job ended."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+
+
+# Names of business code, which cannot be imported from here; tests see to it that they are the same.
+CACHES = ("clients", "scopes")
+CACHE_OPERATIONS = {"get": ("hit", "miss"), "invalidate": ("success", "error")}
+TASKS = (
+    "tokens",
+    "pushed_requests",
+    "assertions",
+    "sessions",
+    "login_failures",
+    "devices",
+    "rate_limits",
+    "audit_log",
+    "signing_keys",
+    "backchannel_logouts",
+)
+RATE_LIMIT_POLICIES = ("login", "token", "introspect", "default")
+RATE_LIMIT_BACKENDS = ("redis", "postgresql", "memory")
+ADMIN_RESOURCES = (
+    "clients",
+    "scopes",
+    "users",
+    "sessions",
+    "tokens",
+    "consents",
+    "keys",
+    "audit-log",
+    "statistics",
+    OTHER,
+)
+ADMIN_ACTIONS = ("create", "read", "update", "delete", OTHER)
 
 
 class Dependency(StrEnum):
