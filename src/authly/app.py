@@ -36,6 +36,7 @@ from authly.core.worker_collector import Tasks, WorkerCollector
 from authly.identity import Identity, create_first_administrator
 from authly.measuring import exporter_configuration
 from authly.middleware import surround
+from authly.monitoring.instruments import Instruments
 from authly.monitoring.labels import StartupPhase, ThreadPool
 from authly.monitoring.metrics import compose, no_metrics
 from authly.monitoring.multiprocess import directory as metrics_directory
@@ -68,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = no_metrics()
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
-        metrics = compose()
+        metrics = compose(settings.measured, Instruments("authly", resolution=settings.metrics_resolution))
     # Under Gunicorn the master has started the embedded server by now, and the settings say where it is.
     embedded_postgres = EmbeddedPostgres(settings.state_path)
     database_url = settings.database_url or embedded_postgres.start()
