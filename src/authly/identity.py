@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
@@ -9,6 +10,7 @@ from authly.audit.repository import AuditRepository
 from authly.audit.service import AuditLog
 from authly.core.clock import Clock, utc_now
 from authly.core.repository import Database
+from authly.monitoring.recorders import IdentityRecorder, NullServiceMetrics, OAuthRecorder
 from authly.oidc.ended_sessions import EndedSessions
 from authly.sessions.repository import SessionRepository
 from authly.sessions.service import Lifetimes, SessionService
@@ -22,6 +24,10 @@ from authly.users.throttle import Delays, DeviceRepository, LoginFailureReposito
 _first_start = structlog.stdlib.get_logger("authly.first_start")
 
 
+class IdentityMetrics(IdentityRecorder, OAuthRecorder, Protocol):
+    """What these services tell."""
+
+
 class Identity:
     """The services of users and sessions on one database.
 
@@ -29,15 +35,24 @@ class Identity:
         settings: what an operator chose.
         database: where everything is kept.
         clock: tells the time.
+        metrics: is told what they do.
     """
 
-    def __init__(self, settings: Settings, database: Database, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock = utc_now,
+        metrics: IdentityMetrics | None = None,
+    ) -> None:
+        metrics = metrics or NullServiceMetrics()
         self.audit = AuditLog(AuditRepository(database), clock)
         self.sessions = SessionService(
             SessionRepository(database),
             Lifetimes(timedelta(seconds=settings.session_lifetime), timedelta(seconds=settings.session_idle_timeout)),
             clock,
-            EndedSessions(database),
+            EndedSessions(database, metrics),
+            metrics,
         )
         self.throttle = LoginThrottle(
             database,
@@ -53,6 +68,7 @@ class Identity:
             ),
             settings.password_hash_threads,
             settings.password_hash_queue,
+            metrics,
         )
         self.credentials = CredentialRepository(database)
         users = UserRepository(database)
@@ -68,6 +84,7 @@ class Identity:
             sessions=self.sessions,
             audit=self.audit,
             clock=clock,
+            metrics=metrics,
         )
         self.authentication = AuthenticationService(
             database=database,
@@ -80,6 +97,7 @@ class Identity:
             sessions=self.sessions,
             audit=self.audit,
             clock=clock,
+            metrics=metrics,
         )
 
 

@@ -7,11 +7,13 @@ from authly.core import secret_key
 from authly.core.cache import Caches
 from authly.core.repository import Database
 from authly.core.secret_key import SecretKey
+from authly.core.security_log import SecurityLog
 from authly.keys.encryption import KeyEncryption
 from authly.keys.jwt import Jwts
 from authly.keys.models import Rotation
 from authly.keys.repository import SigningKeyRepository
 from authly.keys.service import SigningKeyService
+from authly.monitoring.recorders import NullServiceMetrics, ServerRecorder
 from authly.oauth.authorization_service import AuthorizationService
 from authly.oauth.cached_repositories import remembering
 from authly.oauth.client_authentication import ClientAuthenticator
@@ -31,7 +33,7 @@ from authly.oauth.scope_repository import ScopeRepository
 from authly.oauth.scope_service import ScopeService
 from authly.oauth.security import SecurityEvents
 from authly.oauth.subjects import Subjects
-from authly.oauth.token_pipeline import NullObserver, TokenPipeline, TokenRequests
+from authly.oauth.token_pipeline import TokenPipeline
 from authly.oidc import authentication_request
 from authly.oidc.backchannel_logout import AnnouncementRepository, BackchannelLogout
 from authly.oidc.id_tokens import IdTokenService
@@ -55,8 +57,8 @@ class OAuthServer:
         settings: what an operator chose.
         database: where everything is kept.
         audit: where what happens is recorded.
-        observer: is told how token requests ended.
         caches: remember clients and scopes; without them, each is asked for each time.
+        metrics: is told what they do.
 
     Raises:
         SecretKeyError: there is no secret key, and none can be made.
@@ -67,18 +69,22 @@ class OAuthServer:
         settings: Settings,
         database: Database,
         audit: AuditLog,
-        observer: TokenRequests | None = None,
         caches: Caches | None = None,
+        metrics: ServerRecorder | None = None,
     ) -> None:
+        metrics = metrics or NullServiceMetrics()
+        security = SecurityLog(metrics)
+        events = SecurityEvents(audit, security)
         self.endpoints = Endpoints(settings.issuer_url)
         issuer = self.endpoints.issuer
         secret = secret_key_of(settings)
         self.keys = SigningKeyService(
             SigningKeyRepository(database), KeyEncryption(secret.derive("signing keys")), _rotation(settings)
         )
-        jwts = Jwts(self.keys)
+        jwts = Jwts(self.keys, security)
         users = UserRepository(database)
-        self.id_tokens = IdTokenService(issuer, jwts, users.get, timedelta(seconds=settings.id_token_ttl))
+        id_token_ttl = timedelta(seconds=settings.id_token_ttl)
+        self.id_tokens = IdTokenService(issuer, jwts, users.get, id_token_ttl, metrics=metrics)
         self.tokens = TokenService(
             TokenRepository(database),
             AccessTokenFormat(issuer, jwts, settings.access_token_algorithm),
@@ -90,6 +96,7 @@ class OAuthServer:
                 refresh_grace=timedelta(seconds=settings.refresh_token_grace),
             ),
             self.id_tokens,
+            metrics=metrics,
         )
         clients, scopes = ClientRepository(database), ScopeRepository(database)
         if caches is not None:
@@ -97,18 +104,21 @@ class OAuthServer:
         self.clients = ClientService(clients, scopes, self.tokens, audit)
         self.scopes = ScopeService(scopes, audit)
         self.consents = ConsentService(ConsentRepository(database), self.tokens, audit)
-        self.pushed_requests = PushedRequestService(PushedRequestRepository(database), authentication_request.check)
-        self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences)
+        self.pushed_requests = PushedRequestService(
+            PushedRequestRepository(database), authentication_request.check, events
+        )
+        self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences, events, metrics)
         subjects = Subjects(secret.derive("pairwise subjects"))
-        self.authorization = AuthorizationService(clients, self.pushed_requests, self.consents, self.tokens, subjects)
+        self.authorization = AuthorizationService(
+            clients, self.pushed_requests, self.consents, self.tokens, subjects, events
+        )
         self.interaction = InteractionService(self.authorization, self.id_tokens, subjects)
         self.login_markers = LoginMarkers(secret.derive("login markers"))
         self.userinfo = UserinfoService(issuer, self.tokens, users, clients, jwts)
         self.logout = LogoutService(clients, self.id_tokens, subjects)
         self.backchannel_logout = BackchannelLogout(issuer, AnnouncementRepository(database), jwts)
-        self.introspection = IntrospectionService(self.tokens, issuer)
+        self.introspection = IntrospectionService(self.tokens, issuer, metrics)
         self.revocation = RevocationService(self.tokens, audit)
-        events = SecurityEvents(audit)
         self.pipeline = TokenPipeline(
             self.authenticator,
             [
@@ -116,7 +126,7 @@ class OAuthServer:
                 RefreshTokenGrant(self.tokens, issuer, events),
                 ClientCredentialsGrant(self.tokens, issuer),
             ],
-            observer or NullObserver(),
+            metrics,
         )
 
 
