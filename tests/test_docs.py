@@ -44,15 +44,17 @@ from authly.monitoring.exporter.collectors.system import (
     container_families,
 )
 from authly.monitoring.gunicorn.recorder import COUNTERS
+from authly.monitoring.instruments import Instruments
 from authly.monitoring.labels import Dependency, SecurityEvent, Severity, StartupPhase, ThreadPool
 from authly.monitoring.master_facts import EXIT_REASONS, ListenerFacts, MasterFacts, WorkerFacts, namespace, write
-from authly.monitoring.metrics import AuthlyMetrics
+from authly.monitoring.metrics import compose
 from authly.monitoring.multiprocess.collector import DirectoryCollector
 from authly.monitoring.multiprocess.families import Family
 from authly.monitoring.multiprocess.lease import MASTER, Lease
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
 from authly.monitoring.multiprocess.value_file import ValueFile
 from authly.monitoring.multiprocess.values import DROP_REASONS, DROPPED_SERIES
+from authly.monitoring.recorders import NullOIDCMetrics
 from authly.monitoring.runtime_metrics import GC_GENERATIONS, TASK_STATES
 from authly.settings import Settings, variable_name
 from tests.instance import REPOSITORY
@@ -111,13 +113,11 @@ def gunicorn_families(directory: Path) -> list[Family]:
 
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     """docs/metrics.md has each metric with its type and labels, and no other."""
-    registry = CollectorRegistry()
-    metrics = AuthlyMetrics(registry)
-    expected = {}
-    for metric in vars(metrics).values():
-        for family in metric.describe() if hasattr(metric, "describe") else ():
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            expected[name] = (family.type, set(metric._labelnames))
+    instruments = Instruments("authly", CollectorRegistry())
+    compose(instruments=instruments)
+    expected: dict[str, tuple[str, set[str]]] = {
+        each.name: (each.type, set(each.labels)) for each in instruments.definitions
+    }
     expected[f"{DROPPED_SERIES}_total"] = ("counter", {"reason"})
     collection = DirectoryCollector(tmp_path, time.monotonic).collect()
     statuses = runner.families_of([runner.Status("own", 0.0, True)])
@@ -226,10 +226,10 @@ def test_every_page_is_documented() -> None:
     routers = [
         auth_router(browser, pages, nobody, nobody, 12, sign_up=True),
         pages.router(),
-        authorize_router(nobody, nobody, nobody, nobody, nobody, browser, pages, ""),
-        logout_router(nobody, nobody, browser, pages),
-        userinfo_router(nobody),
-        metadata_router(nobody, nobody, nobody, 1),
+        authorize_router(nobody, nobody, nobody, nobody, nobody, browser, pages, "", nobody),
+        logout_router(nobody, nobody, browser, pages, NullOIDCMetrics()),
+        userinfo_router(nobody, NullOIDCMetrics()),
+        metadata_router(nobody, nobody, nobody, 1, NullOIDCMetrics()),
     ]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     assert len(routes) > 5

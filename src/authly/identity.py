@@ -2,7 +2,6 @@
 
 import logging
 from datetime import timedelta
-from typing import Protocol
 
 import structlog
 
@@ -10,7 +9,7 @@ from authly.audit.repository import AuditRepository
 from authly.audit.service import AuditLog
 from authly.core.clock import Clock, utc_now
 from authly.core.repository import Database
-from authly.monitoring.recorders import IdentityRecorder, NullServiceMetrics, OAuthRecorder
+from authly.monitoring.recorders import Recorders
 from authly.oidc.ended_sessions import EndedSessions
 from authly.sessions.repository import SessionRepository
 from authly.sessions.service import Lifetimes, SessionService
@@ -24,10 +23,6 @@ from authly.users.throttle import Delays, DeviceRepository, LoginFailureReposito
 _first_start = structlog.stdlib.get_logger("authly.first_start")
 
 
-class IdentityMetrics(IdentityRecorder, OAuthRecorder, Protocol):
-    """What these services tell."""
-
-
 class Identity:
     """The services of users and sessions on one database.
 
@@ -35,7 +30,7 @@ class Identity:
         settings: what an operator chose.
         database: where everything is kept.
         clock: tells the time.
-        metrics: is told what they do.
+        recorders: are told what they do.
     """
 
     def __init__(
@@ -43,16 +38,16 @@ class Identity:
         settings: Settings,
         database: Database,
         clock: Clock = utc_now,
-        metrics: IdentityMetrics | None = None,
+        recorders: Recorders | None = None,
     ) -> None:
-        metrics = metrics or NullServiceMetrics()
+        recorders = recorders or Recorders()
         self.audit = AuditLog(AuditRepository(database), clock)
         self.sessions = SessionService(
             SessionRepository(database),
             Lifetimes(timedelta(seconds=settings.session_lifetime), timedelta(seconds=settings.session_idle_timeout)),
             clock,
-            EndedSessions(database, metrics),
-            metrics,
+            EndedSessions(database, recorders.oauth),
+            recorders.auth,
         )
         self.throttle = LoginThrottle(
             database,
@@ -68,7 +63,7 @@ class Identity:
             ),
             settings.password_hash_threads,
             settings.password_hash_queue,
-            metrics,
+            recorders.auth,
         )
         self.credentials = CredentialRepository(database)
         users = UserRepository(database)
@@ -84,7 +79,7 @@ class Identity:
             sessions=self.sessions,
             audit=self.audit,
             clock=clock,
-            metrics=metrics,
+            metrics=recorders.auth,
         )
         self.authentication = AuthenticationService(
             database=database,
@@ -97,7 +92,7 @@ class Identity:
             sessions=self.sessions,
             audit=self.audit,
             clock=clock,
-            metrics=metrics,
+            recorders=recorders,
         )
 
 

@@ -51,26 +51,31 @@ def surround(
         is_client_origin: whether a page of an origin is a client's.
         metrics: whom to tell.
     """
-    limiter = RateLimiter(store, _limits(settings), frozenset(map(Policy, settings.rate_limit_fail_open)), metrics)
+    limiter = RateLimiter(
+        store, _limits(settings), frozenset(map(Policy, settings.rate_limit_fail_open)), metrics.rate_limit
+    )
     # Scrapes have a limit of their own, which the exporter keeps.
     unlimited = (*_UNLIMITED, settings.metrics_path)
-    refused = {("POST", "/login"): partial(metrics.login_failed, "rate_limited")}
+    refused = {("POST", "/login"): partial(metrics.auth.login_failed, "rate_limited")}
+    app.add_middleware(RateLimitMiddleware, limiter=limiter, policies=_POLICIES, exempt=unlimited, refused=refused)
     app.add_middleware(
-        RateLimitMiddleware, limiter=limiter, policies=_POLICIES, exempt=unlimited, refused=refused
+        AdminMiddleware, networks=settings.admin_networks, metrics=metrics.admin, events=metrics.security
     )
-    app.add_middleware(AdminMiddleware, networks=settings.admin_networks, metrics=metrics)
     app.add_middleware(
         CORSMiddleware,
         client_paths=_CLIENT_PATHS,
         public_paths=_PUBLIC_PATHS,
         is_allowed=is_client_origin,
-        metrics=metrics,
+        metrics=metrics.security,
     )
     app.add_middleware(
-        SecurityMiddleware, hosts=settings.allowed_hosts, max_body_bytes=settings.max_body_bytes, metrics=metrics
+        SecurityMiddleware,
+        hosts=settings.allowed_hosts,
+        max_body_bytes=settings.max_body_bytes,
+        metrics=metrics.security,
     )
     if settings.metrics_enabled:
-        app.add_middleware(MetricsMiddleware, metrics=metrics)
+        app.add_middleware(MetricsMiddleware, metrics=metrics.http)
     app.add_middleware(LoggingMiddleware)
     app.add_middleware(ForwardingMiddleware, proxies=settings.trusted_proxies)
 

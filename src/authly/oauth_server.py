@@ -3,17 +3,15 @@
 from datetime import timedelta
 
 from authly.audit.service import AuditLog
-from authly.core import secret_key
 from authly.core.cache import Caches
 from authly.core.repository import Database
-from authly.core.secret_key import SecretKey
 from authly.core.security_log import SecurityLog
 from authly.keys.encryption import KeyEncryption
 from authly.keys.jwt import Jwts
 from authly.keys.models import Rotation
 from authly.keys.repository import SigningKeyRepository
 from authly.keys.service import SigningKeyService
-from authly.monitoring.recorders import NullServiceMetrics, ServerRecorder
+from authly.monitoring.recorders import Recorders
 from authly.oauth.authorization_service import AuthorizationService
 from authly.oauth.cached_repositories import remembering
 from authly.oauth.client_authentication import ClientAuthenticator
@@ -41,6 +39,7 @@ from authly.oidc.interaction import InteractionService
 from authly.oidc.login_marker import LoginMarkers
 from authly.oidc.logout import LogoutService
 from authly.oidc.userinfo import UserinfoService
+from authly.secret_keys import secret_key_of
 from authly.settings import Settings
 from authly.tokens.access_token import AccessTokenFormat
 from authly.tokens.models import Lifetimes
@@ -58,7 +57,7 @@ class OAuthServer:
         database: where everything is kept.
         audit: where what happens is recorded.
         caches: remember clients and scopes; without them, each is asked for each time.
-        metrics: is told what they do.
+        recorders: are told what they do.
 
     Raises:
         SecretKeyError: there is no secret key, and none can be made.
@@ -70,10 +69,10 @@ class OAuthServer:
         database: Database,
         audit: AuditLog,
         caches: Caches | None = None,
-        metrics: ServerRecorder | None = None,
+        recorders: Recorders | None = None,
     ) -> None:
-        metrics = metrics or NullServiceMetrics()
-        security = SecurityLog(metrics)
+        recorders = recorders or Recorders()
+        security = SecurityLog(recorders.security)
         events = SecurityEvents(audit, security)
         self.endpoints = Endpoints(settings.issuer_url)
         issuer = self.endpoints.issuer
@@ -84,7 +83,7 @@ class OAuthServer:
         jwts = Jwts(self.keys, security)
         users = UserRepository(database)
         id_token_ttl = timedelta(seconds=settings.id_token_ttl)
-        self.id_tokens = IdTokenService(issuer, jwts, users.get, id_token_ttl, metrics=metrics)
+        self.id_tokens = IdTokenService(issuer, jwts, users.get, id_token_ttl, metrics=recorders.oidc)
         self.tokens = TokenService(
             TokenRepository(database),
             AccessTokenFormat(issuer, jwts, settings.access_token_algorithm),
@@ -96,7 +95,7 @@ class OAuthServer:
                 refresh_grace=timedelta(seconds=settings.refresh_token_grace),
             ),
             self.id_tokens,
-            metrics=metrics,
+            metrics=recorders.oauth,
         )
         clients, scopes = ClientRepository(database), ScopeRepository(database)
         if caches is not None:
@@ -107,7 +106,7 @@ class OAuthServer:
         self.pushed_requests = PushedRequestService(
             PushedRequestRepository(database), authentication_request.check, events
         )
-        self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences, events, metrics)
+        self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences, events, recorders.oauth)
         subjects = Subjects(secret.derive("pairwise subjects"))
         self.authorization = AuthorizationService(
             clients, self.pushed_requests, self.consents, self.tokens, subjects, events
@@ -117,7 +116,7 @@ class OAuthServer:
         self.userinfo = UserinfoService(issuer, self.tokens, users, clients, jwts)
         self.logout = LogoutService(clients, self.id_tokens, subjects)
         self.backchannel_logout = BackchannelLogout(issuer, AnnouncementRepository(database), jwts)
-        self.introspection = IntrospectionService(self.tokens, issuer, metrics)
+        self.introspection = IntrospectionService(self.tokens, issuer, recorders.oauth)
         self.revocation = RevocationService(self.tokens, audit)
         self.pipeline = TokenPipeline(
             self.authenticator,
@@ -126,7 +125,7 @@ class OAuthServer:
                 RefreshTokenGrant(self.tokens, issuer, events),
                 ClientCredentialsGrant(self.tokens, issuer),
             ],
-            metrics,
+            recorders.oauth,
         )
 
 
@@ -137,14 +136,3 @@ def _rotation(settings: Settings) -> Rotation:
         refresh=min(timedelta(seconds=30), max_age / 10),
         lifetime=timedelta(days=settings.signing_key_days) if settings.signing_key_days else None,
     )
-
-
-def secret_key_of(settings: Settings) -> SecretKey:
-    """Return the secret key that an operator set, or the one of the state directory.
-
-    Raises:
-        SecretKeyError: there is none, and none can be made.
-    """
-    if settings.secret_key is not None:
-        return SecretKey(settings.secret_key.get_secret_value())
-    return secret_key.read_or_create(settings.state_path)

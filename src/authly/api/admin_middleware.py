@@ -21,7 +21,7 @@ _ACTIONS = {"GET": "read", "HEAD": "read", "POST": "create", "PUT": "update", "P
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class AdminMetrics(SecurityRecorder, Protocol):
+class AdminMetrics(Protocol):
     """What the middleware tells."""
 
     def track_admin_request(self, resource: str, action: str, status: int) -> None:
@@ -34,14 +34,17 @@ class AdminMiddleware:
     Args:
         app: the application.
         networks: where administrators may come from.
-        metrics: whom to tell.
+        metrics: is told of each request.
+        events: is told of each refusal.
     """
 
-    def __init__(self, app: ASGIApp, networks: Sequence[Network], metrics: AdminMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, networks: Sequence[Network], metrics: AdminMetrics, events: SecurityRecorder
+    ) -> None:
         self._app = app
         self._networks = tuple(networks)
         self._metrics = metrics
-        self._security = SecurityLog(metrics)
+        self._security = SecurityLog(events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; those that are not for administrators go straight through."""

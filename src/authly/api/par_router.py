@@ -44,9 +44,7 @@ def par_router(authenticator: ClientAuthenticator, pushed_requests: PushedReques
     async def push(request: Request) -> Response:
         parameters = await read_parameters(request)
         parameters.refuse_repeated()
-        client = await authenticator.authenticate(
-            request.headers.get("authorization"), parameters, ClientEndpoint.PAR
-        )
+        client = await authenticator.authenticate(request.headers.get("authorization"), parameters, ClientEndpoint.PAR)
         request_uri = await pushed_requests.push(client, parameters)
         body = {"request_uri": request_uri, "expires_in": int(LIFETIME.total_seconds())}
         return JSONResponse(body, 201, NO_STORE)

@@ -22,14 +22,14 @@ class SecurityLog:
     def __init__(self, metrics: SecurityRecorder) -> None:
         self._metrics = metrics
 
-    def note(self, event: SecurityEvent, severity: Severity | None = None, **facts: str) -> None:
+    def note(self, event: SecurityEvent, severity: Severity | None = None, /, **facts: str) -> None:
         """Note an event.
 
         Args:
             event: what happened.
-            severity: how much it means, where that is not the same each time.
+            severity: how much it means, where that is not always the same.
             facts: by which an operator finds out more; never a password, a token, or a hash of one.
         """
-        severity = severity or SEVERITIES[event]
+        severity = severity or SEVERITIES[event][0]
         self._metrics.track_security_event(event, severity)
         _log.warning(event.value, severity=severity.value, **facts)

@@ -1,11 +1,8 @@
 """The metrics of people who prove who they are: logins, sessions, passwords."""
 
-from collections.abc import Callable
-from functools import partial
-
-from prometheus_client import CollectorRegistry, Counter, Histogram
-
 from authly.monitoring.closed_metrics import ClosedCounter, ClosedHistogram
+from authly.monitoring.definitions import Definition, closed
+from authly.monitoring.instruments import Instruments, Layer
 from authly.monitoring.labels import (
     HASH_OPERATIONS,
     LOGIN_FAILURES,
@@ -19,65 +16,75 @@ from authly.monitoring.labels import (
 HASH_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
 PASSWORD = "password"
 
+LOGIN_ATTEMPTS = Definition(
+    "authly_auth_login_attempts_total",
+    "counter",
+    "Attempts to log in.",
+    {"method": closed(LOGIN_METHODS), "status": closed(LOGIN_STATUSES)},
+    detail="`error`: nobody could judge them, because the database was away or too many passwords waited.",
+    example='sum(rate(authly_auth_login_attempts_total{status="failure"}[5m])) '
+    "/ sum(rate(authly_auth_login_attempts_total[5m]))",
+)
+FAILED_LOGIN_ATTEMPTS = Definition(
+    "authly_auth_failed_login_attempts_total",
+    "counter",
+    "Attempts to log in that were refused, by the reason.",
+    {"reason": closed(LOGIN_FAILURES)},
+    detail="`credentials`: no such user or a wrong password, which are one reason: metrics shall not tell who is a "
+    "user. `locked`: the attempt came before the delay was over. `disabled`: an administrator disabled the account. "
+    "`rate_limited`: its address had sent too many.",
+    example='rate(authly_auth_failed_login_attempts_total{reason="locked"}[5m]) > 0',
+)
+SESSIONS = Definition(
+    "authly_auth_sessions_total",
+    "counter",
+    "Sessions that were created, were ended, or had expired when they were deleted.",
+    {"event": closed(SESSION_EVENTS)},
+    detail="`ended`: by a logout, an administrator, a new password, or another user in the same browser. `expired` "
+    "sessions are found a day later, when they are deleted. Those of a user who is deleted vanish without an event.",
+    example="sum by (event) (increase(authly_auth_sessions_total[1h]))",
+)
+PASSWORD_CHANGE_ATTEMPTS = Definition(
+    "authly_auth_password_changes_total",
+    "counter",
+    "Attempts to replace a password.",
+    {
+        "initiator": closed(dict.fromkeys(initiator for initiator, _ in PASSWORD_CHANGES)),
+        "status": closed(dict.fromkeys(status for _, status in PASSWORD_CHANGES)),
+    },
+    detail="`refused`: the new password is not accepted. `denied`: the current one is wrong, or too many attempts "
+    "failed. `error`: the database was away, or too many passwords waited.",
+    example='increase(authly_auth_password_changes_total{status="denied"}[1h]) > 10',
+)
+PASSWORD_HASH_DURATION = Definition(
+    "authly_auth_password_hash_duration_seconds",
+    "histogram",
+    "Time that it took to hash or to verify a password, without the wait for a thread.",
+    {"operation": closed(HASH_OPERATIONS)},
+    buckets=HASH_BUCKETS,
+    example="histogram_quantile(0.5, sum by (operation, le) "
+    "(rate(authly_auth_password_hash_duration_seconds_bucket[5m])))",
+)
 
-class AuthenticationMetrics:
+
+class AuthenticationMetrics(Layer):
     """Counts logins, sessions and changes of passwords, and times hashes.
 
     Args:
-        registry: where the metrics are registered.
-        overflow: counts label values outside their vocabulary, by metric.
-        failed: is told the name of a call that failed, while the exception is handled.
+        instruments: make the metrics.
     """
 
-    def __init__(self, registry: CollectorRegistry, overflow: Counter, failed: Callable[[str], None]) -> None:
-        self.auth_login_attempts = Counter(
-            "authly_auth_login_attempts_total",
-            "Attempts to log in.",
-            ["method", "status"],
-            registry=registry,
-        )
-        self.auth_failed_login_attempts = Counter(
-            "authly_auth_failed_login_attempts_total",
-            "Attempts to log in that were refused, by the reason.",
-            ["reason"],
-            registry=registry,
-        )
-        self.auth_sessions = Counter(
-            "authly_auth_sessions_total",
-            "Sessions that were created, were ended, or had expired when they were deleted.",
-            ["event"],
-            registry=registry,
-        )
-        self.auth_password_changes = Counter(
-            "authly_auth_password_changes_total",
-            "Attempts to replace a password.",
-            ["initiator", "status"],
-            registry=registry,
-        )
-        self.auth_password_hash_duration = Histogram(
-            "authly_auth_password_hash_duration_seconds",
-            "Time that it took to hash or to verify a password, without the wait for a thread.",
-            ["operation"],
-            buckets=HASH_BUCKETS,
-            registry=registry,
-        )
+    def __init__(self, instruments: Instruments) -> None:
+        super().__init__(instruments)
 
-        def counter(metric: Counter, name: str, kinds: list[tuple[str, ...]]) -> ClosedCounter:
-            return ClosedCounter(metric, kinds, overflow.labels(f"{metric._name}_total"), partial(failed, name))
+        def counter(definition: Definition, call: str) -> ClosedCounter:
+            return ClosedCounter(instruments, definition, definition.series(), call)
 
-        attempts = [(method, status) for method in LOGIN_METHODS for status in LOGIN_STATUSES]
-        self._attempts = counter(self.auth_login_attempts, "login_attempts", attempts)
-        self._failures = counter(
-            self.auth_failed_login_attempts, "login_failed", [(reason,) for reason in LOGIN_FAILURES]
-        )
-        self._sessions = counter(self.auth_sessions, "sessions_changed", [(event,) for event in SESSION_EVENTS])
-        self._changes = counter(self.auth_password_changes, "password_change_ended", list(PASSWORD_CHANGES))
-        self._hashes = ClosedHistogram(
-            self.auth_password_hash_duration,
-            [(operation,) for operation in HASH_OPERATIONS],
-            overflow.labels("authly_auth_password_hash_duration_seconds"),
-            partial(failed, "password_hashed"),
-        )
+        self._attempts = counter(LOGIN_ATTEMPTS, "login_attempts")
+        self._failures = counter(FAILED_LOGIN_ATTEMPTS, "login_failed")
+        self._sessions = counter(SESSIONS, "sessions_changed")
+        self._changes = ClosedCounter(instruments, PASSWORD_CHANGE_ATTEMPTS, PASSWORD_CHANGES, "password_change_ended")
+        self._hashes = ClosedHistogram(instruments, PASSWORD_HASH_DURATION, "password_hashed")
 
     def login_succeeded(self) -> None:
         """Count a login."""

@@ -3,6 +3,7 @@
 Nothing that a client can choose freely becomes a label value: what is outside a vocabulary becomes ``other``.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 OTHER = "other"
@@ -14,6 +15,24 @@ MAX_ENDPOINTS = 512
 # Here, because the workers and the exporter count them, and one family must have one name and one help text.
 SECURITY_EVENTS = "authly_security_events"
 SECURITY_EVENTS_HELP = "Events that may be part of an attack."
+
+
+class Group(StrEnum):
+    """Metrics that are switched on and off together."""
+
+    HTTP = "http"
+    OAUTH = "oauth"
+    AUTH = "auth"
+    OIDC = "oidc"
+    LEVELS = "levels"
+    DATABASE = "database"
+    CACHE = "cache"
+    RATE_LIMIT = "ratelimit"
+    SECURITY = "security"
+    ADMIN = "admin"
+    CLEANUP = "cleanup"
+    RUNTIME = "runtime"
+    LIFECYCLE = "lifecycle"
 
 
 class SecurityEvent(StrEnum):
@@ -43,22 +62,95 @@ class Severity(StrEnum):
     HIGH = "high"
 
 
-# Of each event, unless whoever sees it knows better.
-SEVERITIES = {
-    SecurityEvent.CODE_REUSE: Severity.HIGH,
-    SecurityEvent.REFRESH_REUSE: Severity.HIGH,
-    SecurityEvent.PKCE_MISMATCH: Severity.MEDIUM,
-    SecurityEvent.REDIRECT_URI_MISMATCH: Severity.MEDIUM,
-    SecurityEvent.BAD_TOKEN_ALGORITHM: Severity.MEDIUM,
-    SecurityEvent.ACCOUNT_LOCKED: Severity.MEDIUM,
-    SecurityEvent.CSRF_REJECTED: Severity.LOW,
-    SecurityEvent.METRICS_DENIED: Severity.MEDIUM,
-    SecurityEvent.ADMIN_DENIED: Severity.MEDIUM,
-    SecurityEvent.CORS_REJECTED: Severity.LOW,
-    SecurityEvent.HOST_REJECTED: Severity.LOW,
+class ClientEndpoint(StrEnum):
+    """Where a client can be met."""
+
+    AUTHORIZE = "authorize"
+    TOKEN = "token"
+    PAR = "par"
+    INTROSPECT = "introspect"
+    REVOKE = "revoke"
+
+
+# How much each can mean.
+SEVERITIES: Mapping[SecurityEvent, tuple[Severity, ...]] = {
+    SecurityEvent.CODE_REUSE: (Severity.HIGH,),
+    SecurityEvent.REFRESH_REUSE: (Severity.HIGH,),
+    SecurityEvent.PKCE_MISMATCH: (Severity.MEDIUM,),
+    SecurityEvent.REDIRECT_URI_MISMATCH: (Severity.MEDIUM,),
+    SecurityEvent.BAD_TOKEN_ALGORITHM: (Severity.MEDIUM,),
+    SecurityEvent.ACCOUNT_LOCKED: (Severity.MEDIUM,),
+    SecurityEvent.CSRF_REJECTED: (Severity.LOW,),
+    # Without credentials nothing was tried.
+    SecurityEvent.METRICS_DENIED: (Severity.LOW, Severity.MEDIUM),
+    SecurityEvent.ADMIN_DENIED: (Severity.MEDIUM,),
+    SecurityEvent.CORS_REJECTED: (Severity.LOW,),
+    SecurityEvent.HOST_REJECTED: (Severity.LOW,),
 }
-# Without credentials nothing was tried.
-SECURITY_EVENT_KINDS = (*SEVERITIES.items(), (SecurityEvent.METRICS_DENIED, Severity.LOW))
+
+
+class RunStatus(StrEnum):
+    """How a run of a periodic job ended."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+
+
+# Names of business code, which cannot be imported from here; tests see to it that they are the same.
+CACHES = ("clients", "scopes")
+CACHE_OPERATIONS = {"get": ("hit", "miss"), "invalidate": ("success", "error")}
+TASKS = (
+    "tokens",
+    "pushed_requests",
+    "assertions",
+    "sessions",
+    "login_failures",
+    "devices",
+    "rate_limits",
+    "audit_log",
+    "signing_keys",
+    "backchannel_logouts",
+)
+RATE_LIMIT_POLICIES = ("login", "token", "introspect", "default")
+RATE_LIMIT_BACKENDS = ("redis", "postgresql", "memory")
+ADMIN_RESOURCES = (
+    "clients",
+    "scopes",
+    "users",
+    "sessions",
+    "tokens",
+    "consents",
+    "keys",
+    "audit-log",
+    "statistics",
+    OTHER,
+)
+ADMIN_ACTIONS = ("create", "read", "update", "delete", OTHER)
+
+
+class Dependency(StrEnum):
+    """What Authly needs of others."""
+
+    DATABASE = "database"
+    CACHE = "cache"
+
+
+class StartupPhase(StrEnum):
+    """A part of a worker's start."""
+
+    SETTINGS = "settings"
+    DATABASE = "database"
+    MIGRATIONS = "migrations"
+    CACHE = "cache"
+    TOTAL = "total"
+
+
+class ThreadPool(StrEnum):
+    """Threads that do what would hold up the event loop."""
+
+    PASSWORDS = "passwords"
+
 
 # What follows repeats vocabularies of packages that monitoring must not know; tests hold them together.
 GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
@@ -98,6 +190,8 @@ AUTHORIZATION_STATUSES = (
     "temporarily_unavailable",
 )
 INTROSPECTION_STATUSES = ("active", "inactive", "error")
+# What is signed, and takes time.
+SIGNED_TOKENS = ("access_token", "id_token")
 # What each grant can give.
 ISSUED_TOKENS = (
     ("access_token", "authorization_code"),
@@ -140,7 +234,7 @@ PASSWORD_CHANGES = (
     ("admin", "error"),
 )
 
-OIDC_REQUESTS = (
+OIDC_REQUESTS: tuple[tuple[str, str], ...] = (
     ("discovery", "success"),
     ("discovery", "temporarily_unavailable"),
     ("discovery", "server_error"),
@@ -160,39 +254,6 @@ OIDC_REQUESTS = (
 )
 SIGNING_ALGORITHMS = ("RS256", "ES256", "EdDSA")
 KEY_STATES = ("pending", "active", "retiring")
-
-
-class ClientEndpoint(StrEnum):
-    """Where a client can be met."""
-
-    AUTHORIZE = "authorize"
-    TOKEN = "token"
-    PAR = "par"
-    INTROSPECT = "introspect"
-    REVOKE = "revoke"
-
-
-class Dependency(StrEnum):
-    """What Authly needs of others."""
-
-    DATABASE = "database"
-    CACHE = "cache"
-
-
-class StartupPhase(StrEnum):
-    """A part of a worker's start."""
-
-    SETTINGS = "settings"
-    DATABASE = "database"
-    MIGRATIONS = "migrations"
-    CACHE = "cache"
-    TOTAL = "total"
-
-
-class ThreadPool(StrEnum):
-    """Threads that do what would hold up the event loop."""
-
-    PASSWORDS = "passwords"
 
 
 class Vocabulary:

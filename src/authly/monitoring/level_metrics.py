@@ -1,39 +1,84 @@
 """The metrics of how much there is: tokens, clients, sessions, keys, and the memory of the cache.
 
-One worker of an instance looks at intervals; what is shown is what it saw last. The series appear when somebody has
-looked: 0 would claim that there is nothing.
+One worker of an instance looks at intervals; what is shown is what it saw last.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from authly.monitoring.definitions import Definition, closed
+from authly.monitoring.instruments import Instruments, Layer, recording
+from authly.monitoring.labels import ACTIVE_TOKENS, CLIENT_TYPES, KEY_STATES
 
-from prometheus_client import CollectorRegistry, Gauge
+_DETAIL = "One worker of each instance counts every `AUTHLY_METRICS_COLLECTION_INTERVAL` seconds."
+
+ACTIVE_TOKENS_LEVEL = Definition(
+    "authly_oauth_active_tokens",
+    "gauge",
+    "Tokens that are valid.",
+    {"token_type": closed(ACTIVE_TOKENS)},
+    mode="mostrecent",
+    detail=f"{_DETAIL} All instances on one database see the same: take the `max`, not the `sum`.",
+    example="max by (token_type) (authly_oauth_active_tokens)",
+)
+CLIENTS = Definition(
+    "authly_oauth_clients",
+    "gauge",
+    "Clients that are enabled.",
+    {"client_type": closed(CLIENT_TYPES)},
+    mode="mostrecent",
+    detail=_DETAIL,
+    example="max by (client_type) (authly_oauth_clients)",
+)
+ACTIVE_SESSIONS = Definition(
+    "authly_auth_active_sessions",
+    "gauge",
+    "Sessions that are in force.",
+    mode="mostrecent",
+    detail=_DETAIL,
+    example="max(authly_auth_active_sessions)",
+)
+CACHE_MEMORY = Definition(
+    "authly_cache_memory_usage_bytes",
+    "gauge",
+    "Memory that Valkey uses.",
+    mode="mostrecent",
+    detail=f"{_DETAIL} 0 without a Valkey: what workers remember is in their own memory.",
+    example="max(authly_cache_memory_usage_bytes)",
+)
+SIGNING_KEYS = Definition(
+    "authly_oidc_signing_keys",
+    "gauge",
+    "Signing keys that are published.",
+    {"state": closed(KEY_STATES)},
+    mode="mostrecent",
+    detail=f"{_DETAIL} `pending`: it does not sign yet. `active`: it signs. `retiring`: what it signed still counts.",
+    example='max(authly_oidc_signing_keys{state="active"}) < 3',
+)
+SIGNING_KEY_AGE = Definition(
+    "authly_oidc_signing_key_age_seconds",
+    "gauge",
+    "For how long the oldest key that signs has signed.",
+    mode="mostrecent",
+    detail=_DETAIL,
+    example="max(authly_oidc_signing_key_age_seconds) > 100 * 86400",
+)
 
 
-class LevelMetrics:
+class LevelMetrics(Layer):
     """Shows how much there is.
 
     Args:
-        registry: where the metrics are registered.
-        failed: is told the name of a call that failed, while the exception is handled.
+        instruments: make the metrics.
     """
 
-    def __init__(self, registry: CollectorRegistry, failed: Callable[[str], None]) -> None:
-        self._levels_failed = failed
+    def __init__(self, instruments: Instruments) -> None:
+        super().__init__(instruments)
+        self.oauth_active_tokens = instruments.gauge(ACTIVE_TOKENS_LEVEL, ACTIVE_TOKENS_LEVEL.series())
+        self.oauth_clients = instruments.gauge(CLIENTS, CLIENTS.series())
+        self.auth_active_sessions = instruments.gauge(ACTIVE_SESSIONS)
+        self.cache_memory_usage = instruments.gauge(CACHE_MEMORY)
+        self.oidc_signing_keys = instruments.gauge(SIGNING_KEYS, SIGNING_KEYS.series())
+        self.oidc_signing_key_age = instruments.gauge(SIGNING_KEY_AGE)
 
-        def gauge(name: str, documentation: str, *labels: str) -> Gauge:
-            return Gauge(name, documentation, labels, multiprocess_mode="mostrecent", registry=registry)
-
-        self.oauth_active_tokens = gauge("authly_oauth_active_tokens", "Tokens that are valid.", "token_type")
-        self.oauth_clients = gauge("authly_oauth_clients", "Clients that are enabled.", "client_type")
-        # Without labels, their series would be there at once, as 0.
-        self.auth_active_sessions = gauge("authly_auth_active_sessions", "Sessions that are in force.")
-        self.cache_memory_usage = gauge("authly_cache_memory_usage_bytes", "Memory that Valkey uses.")
-        self.oidc_signing_keys = gauge("authly_oidc_signing_keys", "Signing keys that are published.", "state")
-        self.oidc_signing_key_age = gauge(
-            "authly_oidc_signing_key_age_seconds", "For how long the oldest key that signs has signed."
-        )
-
+    @recording
     def update_active_tokens(self, token_type: str, number: int) -> None:
         """Say how many tokens are valid.
 
@@ -41,9 +86,9 @@ class LevelMetrics:
             token_type: ``access_token`` or ``refresh_token``.
             number: how many.
         """
-        with self._recording("update_active_tokens"):
-            self.oauth_active_tokens.labels(token_type).set(number)
+        self.oauth_active_tokens.labels(token_type).set(number)
 
+    @recording
     def update_clients(self, client_type: str, number: int) -> None:
         """Say how many clients are enabled.
 
@@ -51,19 +96,19 @@ class LevelMetrics:
             client_type: ``confidential`` or ``public``.
             number: how many.
         """
-        with self._recording("update_clients"):
-            self.oauth_clients.labels(client_type).set(number)
+        self.oauth_clients.labels(client_type).set(number)
 
+    @recording
     def update_active_sessions(self, number: int) -> None:
         """Say how many sessions are in force."""
-        with self._recording("update_active_sessions"):
-            self.auth_active_sessions.set(number)
+        self.auth_active_sessions.set(number)
 
+    @recording
     def update_cache_memory(self, used: int) -> None:
         """Say how much memory the shared cache uses, in bytes."""
-        with self._recording("update_cache_memory"):
-            self.cache_memory_usage.set(used)
+        self.cache_memory_usage.set(used)
 
+    @recording
     def update_signing_keys(self, state: str, number: int) -> None:
         """Say how many signing keys are in a state.
 
@@ -71,17 +116,9 @@ class LevelMetrics:
             state: ``pending``, ``active`` or ``retiring``.
             number: how many.
         """
-        with self._recording("update_signing_keys"):
-            self.oidc_signing_keys.labels(state).set(number)
+        self.oidc_signing_keys.labels(state).set(number)
 
+    @recording
     def update_signing_key_age(self, seconds: float) -> None:
         """Say for how long the oldest key that signs has signed."""
-        with self._recording("update_signing_key_age"):
-            self.oidc_signing_key_age.set(seconds)
-
-    @contextmanager
-    def _recording(self, call: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception:  # noqa: BLE001
-            self._levels_failed(call)
+        self.oidc_signing_key_age.set(seconds)

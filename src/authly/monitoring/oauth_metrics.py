@@ -1,12 +1,8 @@
 """The metrics of the OAuth protocol: requests by outcome, and what is issued and revoked."""
 
-from collections.abc import Callable
-from functools import partial
-
-from prometheus_client import CollectorRegistry, Counter, Histogram
-
-from authly.monitoring.client_labels import ClientLabels
 from authly.monitoring.closed_metrics import ClosedCounter, ClosedHistogram
+from authly.monitoring.definitions import Definition, closed, described
+from authly.monitoring.instruments import Instruments, Layer
 from authly.monitoring.labels import (
     AUTH_METHODS,
     AUTHENTICATION_STATUSES,
@@ -17,104 +13,124 @@ from authly.monitoring.labels import (
     OTHER,
     RESPONSE_TYPES,
     REVOCATIONS,
+    SIGNED_TOKENS,
     TOKEN_STATUSES,
     ClientEndpoint,
 )
 
 # A signature by RSA takes about a millisecond, one on a curve a tenth of that.
 GENERATION_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-SIGNED_TOKENS = ("access_token", "id_token")
+
+# Without clients' names there is one value, which Prometheus takes for no label at all.
+_CLIENT = described("12 hexadecimal digits for each of 200 clients at most, then `other`; empty by default", "")
+
+TOKEN_REQUESTS = Definition(
+    "authly_oauth_token_requests_total",
+    "counter",
+    "Token requests whose form could be read, by how they ended.",
+    {"grant_type": closed((*GRANT_TYPES, OTHER)), "status": closed(TOKEN_STATUSES), "client_id": _CLIENT},
+    detail="The status is `success` or the error code that the client was told. `client_id` is empty unless "
+    "`AUTHLY_METRICS_INCLUDE_CLIENT_IDS` is true; `authly metrics client` tells how a client is called then.",
+    example='sum by (status) (rate(authly_oauth_token_requests_total{status!="success"}[5m]))',
+)
+AUTHORIZATION_REQUESTS = Definition(
+    "authly_oauth_authorization_requests_total",
+    "counter",
+    "Authorization requests that were answered, by the answer.",
+    {
+        "response_type": closed((*RESPONSE_TYPES, OTHER)),
+        "status": closed(AUTHORIZATION_STATUSES),
+        "client_id": _CLIENT,
+    },
+    detail="Pages on the way to the answer (login, consent) do not count. `response_type` is `other` where it is missing.",
+    example="sum by (status) (rate(authly_oauth_authorization_requests_total[5m]))",
+)
+CLIENT_AUTHENTICATIONS = Definition(
+    "authly_oauth_client_authentications_total",
+    "counter",
+    "Attempts of clients to authenticate.",
+    {"method": closed((*AUTH_METHODS, OTHER)), "status": closed(AUTHENTICATION_STATUSES)},
+    detail="At any endpoint. `other`: the client does not say who it is, or says it in more than one way. `error`: "
+    "nobody could tell, because the database was away.",
+    example='sum(rate(authly_oauth_client_authentications_total{status="failure"}[5m])) > 1',
+)
+CLIENT_REQUESTS = Definition(
+    "authly_oauth_client_requests_total",
+    "counter",
+    "Requests of clients that are known, by client.",
+    {"client_id": _CLIENT, "endpoint": closed(ClientEndpoint)},
+    detail="Only where client ids are included: those that authenticated, and authorization requests that were answered.",
+    example="topk(5, sum by (client_id) (rate(authly_oauth_client_requests_total[5m])))",
+)
+INTROSPECTIONS = Definition(
+    "authly_oauth_introspections_total",
+    "counter",
+    "Introspections, by what was found.",
+    {"status": closed(INTROSPECTION_STATUSES)},
+    detail="`error`: the request named no token, or nobody could tell.",
+    example='sum(rate(authly_oauth_introspections_total{status="inactive"}[5m]))',
+)
+GENERATION_DURATION = Definition(
+    "authly_oauth_token_generation_duration_seconds",
+    "histogram",
+    "Time that it took to make a token that is signed.",
+    {"token_type": closed(SIGNED_TOKENS)},
+    buckets=GENERATION_BUCKETS,
+    detail="Of an ID token, with the look-up of what it says of the user. Refresh tokens are not signed.",
+    example="histogram_quantile(0.99, sum by (token_type, le) "
+    "(rate(authly_oauth_token_generation_duration_seconds_bucket[5m])))",
+)
+TOKENS_ISSUED = Definition(
+    "authly_oauth_tokens_issued_total",
+    "counter",
+    "Tokens that clients were given.",
+    {"token_type": closed(dict.fromkeys(type_ for type_, _ in ISSUED_TOKENS)), "grant_type": closed(GRANT_TYPES)},
+    detail="A refresh token that a client gets once more, because it missed an answer, was issued before.",
+    example="sum by (token_type) (increase(authly_oauth_tokens_issued_total[1h]))",
+)
+TOKEN_REVOCATIONS = Definition(
+    "authly_oauth_token_revocations_total",
+    "counter",
+    "What was revoked before its time, access tokens by themselves or authorizations with all that they led to.",
+    {
+        "token_type": closed(dict.fromkeys(type_ for type_, _ in REVOCATIONS)),
+        "reason": closed(dict.fromkeys(reason for _, reason in REVOCATIONS)),
+    },
+    detail="`family` is an authorization with all that it led to. `client`: the client did not want it any more. "
+    "`logout`: the session ended. `admin`: an administrator, or the end of a user or client. `consent`: the user took "
+    "it back. `code_reuse`, `refresh_reuse`: something was presented twice. Tokens that expire are not revoked; "
+    "`authly_cleanup_rows_deleted_total` counts what is deleted.",
+    example='increase(authly_oauth_token_revocations_total{reason=~"code_reuse|refresh_reuse"}[1h]) > 0',
+)
 
 
-class OAuthMetrics:
+class OAuthMetrics(Layer):
     """Counts requests of clients, and what they lead to.
 
     Args:
-        registry: where the metrics are registered.
-        overflow: counts label values outside their vocabulary, by metric.
-        failed: is told the name of a call that failed, while the exception is handled.
-        client_labels: says how clients are called here.
+        instruments: make the metrics, and say how clients are called.
     """
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        overflow: Counter,
-        failed: Callable[[str], None],
-        client_labels: ClientLabels,
-    ) -> None:
-        self.oauth_token_requests = Counter(
-            "authly_oauth_token_requests_total",
-            "Token requests whose form could be read, by how they ended.",
-            ["grant_type", "status", "client_id"],
-            registry=registry,
-        )
-        self.oauth_authorization_requests = Counter(
-            "authly_oauth_authorization_requests_total",
-            "Authorization requests that were answered, by the answer.",
-            ["response_type", "status", "client_id"],
-            registry=registry,
-        )
-        self.oauth_client_authentications = Counter(
-            "authly_oauth_client_authentications_total",
-            "Attempts of clients to authenticate.",
-            ["method", "status"],
-            registry=registry,
-        )
-        self.oauth_client_requests = Counter(
-            "authly_oauth_client_requests_total",
-            "Requests of clients that are known, by client; only where client ids are included.",
-            ["client_id", "endpoint"],
-            registry=registry,
-        )
-        self.oauth_introspections = Counter(
-            "authly_oauth_introspections_total",
-            "Introspections, by what was found.",
-            ["status"],
-            registry=registry,
-        )
-        self.oauth_token_generation_duration = Histogram(
-            "authly_oauth_token_generation_duration_seconds",
-            "Time that it took to make a token that is signed.",
-            ["token_type"],
-            buckets=GENERATION_BUCKETS,
-            registry=registry,
-        )
-        self.oauth_tokens_issued = Counter(
-            "authly_oauth_tokens_issued_total",
-            "Tokens that clients were given.",
-            ["token_type", "grant_type"],
-            registry=registry,
-        )
-        self.oauth_token_revocations = Counter(
-            "authly_oauth_token_revocations_total",
-            "What was revoked before its time, access tokens by themselves or authorizations with all that they led to.",
-            ["token_type", "reason"],
-            registry=registry,
-        )
+    def __init__(self, instruments: Instruments) -> None:
+        super().__init__(instruments)
 
-        def counter(metric: Counter, name: str, kinds: list[tuple[str, ...]], free: int = 0) -> ClosedCounter:
-            return ClosedCounter(metric, kinds, overflow.labels(f"{metric._name}_total"), partial(failed, name), free=free)
+        def counter(definition: Definition, series: list[tuple[str, ...]], call: str) -> ClosedCounter:
+            return ClosedCounter(instruments, definition, series, call)
 
-        tokens = [(grant, status, "") for grant in (*GRANT_TYPES, OTHER) for status in TOKEN_STATUSES]
-        asked = [(type_, status, "") for type_ in (*RESPONSE_TYPES, OTHER) for status in AUTHORIZATION_STATUSES]
-        proofs = [(method, status) for method in (*AUTH_METHODS, OTHER) for status in AUTHENTICATION_STATUSES]
-        self._token_requests = counter(self.oauth_token_requests, "token_request_ended", tokens, 1)
-        self._authorizations = counter(self.oauth_authorization_requests, "authorization_request_ended", asked, 1)
-        self._proofs = counter(self.oauth_client_authentications, "client_authentication_ended", proofs)
-        self._introspections = counter(
-            self.oauth_introspections, "introspection_ended", [(status,) for status in INTROSPECTION_STATUSES]
+        def all_of(definition: Definition) -> list[tuple[str, ...]]:
+            return list(definition.series())
+
+        self._token_requests = counter(TOKEN_REQUESTS, all_of(TOKEN_REQUESTS), "token_request_ended")
+        self._authorizations = counter(
+            AUTHORIZATION_REQUESTS, all_of(AUTHORIZATION_REQUESTS), "authorization_request_ended"
         )
-        self._issued = counter(self.oauth_tokens_issued, "token_issued", list(ISSUED_TOKENS))
-        self._revoked = counter(self.oauth_token_revocations, "tokens_revoked", list(REVOCATIONS))
-        self._generation = ClosedHistogram(
-            self.oauth_token_generation_duration,
-            [(type_,) for type_ in SIGNED_TOKENS],
-            overflow.labels("authly_oauth_token_generation_duration_seconds"),
-            partial(failed, "token_generated"),
-        )
-        self._client_labels = client_labels
-        self._oauth_failed = failed
+        self._proofs = counter(CLIENT_AUTHENTICATIONS, all_of(CLIENT_AUTHENTICATIONS), "client_authentication_ended")
+        self._client_requests = counter(CLIENT_REQUESTS, [], "client_requests")
+        self._introspections = counter(INTROSPECTIONS, all_of(INTROSPECTIONS), "introspection_ended")
+        self._generation = ClosedHistogram(instruments, GENERATION_DURATION, "token_generated")
+        self._issued = counter(TOKENS_ISSUED, list(ISSUED_TOKENS), "token_issued")
+        self._revoked = counter(TOKEN_REVOCATIONS, list(REVOCATIONS), "tokens_revoked")
+        self._client_labels = instruments.client_labels
 
     def token_request_ended(self, grant_type: str, status: str, client_id: str) -> None:
         """Count a token request.
@@ -188,7 +204,4 @@ class OAuthMetrics:
 
     def _count_client(self, label: str, endpoint: ClientEndpoint) -> None:
         if label:
-            try:
-                self.oauth_client_requests.labels(label, endpoint).inc()
-            except Exception:  # noqa: BLE001
-                self._oauth_failed("client_requests")
+            self._client_requests.count(label, endpoint)

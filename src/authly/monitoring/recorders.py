@@ -4,6 +4,7 @@ Services are given one of these, and never ask which: the metrics themselves are
 prometheus-client. A recording call takes words of a closed vocabulary and numbers, and never raises.
 """
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from authly.monitoring.labels import ClientEndpoint, SecurityEvent, Severity
@@ -220,13 +221,11 @@ class NullLevelMetrics:
         """Do nothing."""
 
 
-class IdentityRecorder(AuthenticationRecorder, SecurityRecorder, Protocol):
-    """What the services of users and sessions tell."""
+@dataclass(frozen=True, slots=True)
+class Recorders:
+    """What services are given: nobody listens unless somebody does."""
 
-
-class ServerRecorder(OAuthRecorder, OIDCRecorder, SecurityRecorder, Protocol):
-    """What the services of the protocols tell."""
-
-
-class NullServiceMetrics(NullOAuthMetrics, NullAuthenticationMetrics, NullOIDCMetrics, NullSecurityMetrics):
-    """Records nothing of any service."""
+    oauth: OAuthRecorder = field(default_factory=NullOAuthMetrics)
+    auth: AuthenticationRecorder = field(default_factory=NullAuthenticationMetrics)
+    oidc: OIDCRecorder = field(default_factory=NullOIDCMetrics)
+    security: SecurityRecorder = field(default_factory=NullSecurityMetrics)

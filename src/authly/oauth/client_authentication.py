@@ -91,9 +91,7 @@ class ClientAuthenticator:
         self._events = events
         self._metrics = metrics
 
-    async def authenticate(
-        self, authorization: str | None, parameters: Parameters, endpoint: ClientEndpoint
-    ) -> Client:
+    async def authenticate(self, authorization: str | None, parameters: Parameters, endpoint: ClientEndpoint) -> Client:
         """Return the client that sent a request.
 
         Args:

@@ -50,7 +50,9 @@ class EndedSessions(Repository):
             """,
             {"ids": list(session_ids)},
         )
-        self._executor.afterwards(partial(self._metrics.tokens_revoked, "family", RevocationReason.LOGOUT, revoked or 0))
+        self._executor.afterwards(
+            partial(self._metrics.tokens_revoked, "family", RevocationReason.LOGOUT, revoked or 0)
+        )
 
 
 def _number(*, number: int) -> int:

@@ -165,7 +165,7 @@ class SessionRepository(Repository):
         )
         return counted or 0
 
-    async def delete_over(self, moment: datetime, seen_before: datetime, limit: int) -> list[bool]:
+    async def delete_over(self, moment: datetime, seen_before: datetime, limit: int) -> Sequence[bool]:
         """Delete sessions that were over at a moment, and return of each whether it had expired rather than ended.
 
         Args:

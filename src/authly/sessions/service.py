@@ -174,10 +174,10 @@ class SessionService:
         now = self._clock()
         return await self._sessions.list(user_id, now, now - self._lifetimes.idle, limit, offset)
 
-    async def count(self) -> int:
+    async def count(self, transaction: Transaction | None = None) -> int:
         """Return how many sessions are in force."""
         now = self._clock()
-        return await self._sessions.count(now, now - self._lifetimes.idle)
+        return await self._within(transaction).count(now, now - self._lifetimes.idle)
 
     async def delete_over(self, moment: datetime, limit: int) -> int:
         """Delete at most so many sessions that were over at a moment; return how many it were."""

@@ -16,7 +16,7 @@ from authly.core.clock import Clock, utc_now
 from authly.core.repository import Database
 from authly.core.security_log import SecurityLog
 from authly.monitoring.labels import SecurityEvent
-from authly.monitoring.recorders import IdentityRecorder, NullServiceMetrics
+from authly.monitoring.recorders import Recorders
 from authly.sessions.models import Session
 from authly.sessions.service import SessionService
 from authly.users.models import User, is_username
@@ -86,7 +86,7 @@ class AuthenticationService:
         sessions: starts and ends sessions.
         audit: records what happened.
         clock: tells the time.
-        metrics: is told how attempts end.
+        recorders: are told how attempts end.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class AuthenticationService:
         sessions: SessionService,
         audit: AuditLog,
         clock: Clock = utc_now,
-        metrics: IdentityRecorder | None = None,
+        recorders: Recorders | None = None,
     ) -> None:
         self._database = database
         self._users = users
@@ -114,8 +114,9 @@ class AuthenticationService:
         self._sessions = sessions
         self._audit = audit
         self._clock = clock
-        self._metrics = metrics or NullServiceMetrics()
-        self._security = SecurityLog(self._metrics)
+        recorders = recorders or Recorders()
+        self._metrics = recorders.auth
+        self._security = SecurityLog(recorders.security)
 
     async def log_in(self, username: str, password: str, visitor: Visitor, replacing: Session | None = None) -> Login:
         """Log a user in.

@@ -17,7 +17,6 @@ from authly.api.metrics_policy import METRICS_SCOPE, AccessTokens, Denial, Metri
 from authly.core.repository import DatabaseUnavailableError
 from authly.errors import InvalidTokenError
 from authly.monitoring.labels import SecurityEvent, Severity
-from authly.monitoring.metrics import NullMetrics
 from authly.tokens.models import AccessTokenClaims
 from authly.tokens.service import TokenService
 from tests.asgi import seen_from
@@ -31,7 +30,7 @@ async def request_from(peer: str | None, *headers: tuple[str, str]) -> Request:
     return Request(await seen_from(peer, headers))
 
 
-class Counting(NullMetrics):
+class Counting:
     """Counts denials."""
 
     def __init__(self) -> None:

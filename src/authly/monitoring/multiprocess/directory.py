@@ -14,6 +14,8 @@ from pathlib import Path
 from authly.monitoring.multiprocess import dense_file, exemplars, file_format, lease, ofd_lock, retention, shared_set
 
 INSTANCE_LOCK = "instance.lock"
+# Held by the process that counts what there is once for the instance.
+LEVELS_LOCK = "levels.lock"
 SPACE_WANTED = 1 << 20  # bytes: a few hundred series in each of a few workers
 # What every file is called that belongs to a slot, of a process that writes metrics (s) or of a master (m).
 _OF_A_SLOT = re.compile(r"(?:[a-z_]+_)?[ms](?:0|[1-9][0-9]*)\.[a-z]+(?:\.new)?")
@@ -198,7 +200,7 @@ def is_known(name: str) -> bool:
         _OF_A_SLOT.fullmatch(name) is not None
         or file_format.parse_name(name) is not None
         or shared_set.is_file_name(name)
-        or name in {INSTANCE_LOCK, retention.FILE_NAME}
+        or name in {INSTANCE_LOCK, LEVELS_LOCK, retention.FILE_NAME}
     )
 
 
@@ -226,8 +228,8 @@ def clear(directory: Path) -> list[str]:
     """Delete the metric, dense and exemplar files and the shared sets of a dead instance, and nothing else.
 
     A file is one of them if it is a regular file, bears the name of a metric file of a slot or a process id, of a dense
-    file, of an exemplar file or of a shared set, begins with such a file's header, and nobody holds its slot. The caller
-    holds the instance lock.
+    file, of an exemplar file or of a shared set, begins with such a file's header, and nobody holds its slot. The
+    caller holds the instance lock.
 
     Returns:
         The names of the deleted files.
