@@ -45,7 +45,7 @@ from authly.monitoring.exporter.collectors.system import (
 )
 from authly.monitoring.gunicorn.recorder import COUNTERS
 from authly.monitoring.instruments import Instruments
-from authly.monitoring.labels import Dependency, SecurityEvent, Severity, StartupPhase, ThreadPool
+from authly.monitoring.labels import Dependency, Group, SecurityEvent, Severity, StartupPhase, ThreadPool
 from authly.monitoring.master_facts import EXIT_REASONS, ListenerFacts, MasterFacts, WorkerFacts, namespace, write
 from authly.monitoring.metrics import compose
 from authly.monitoring.multiprocess.collector import DirectoryCollector
@@ -168,6 +168,11 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
 def test_every_label_value_is_documented(value: str) -> None:
     """docs/metrics.md has each value of the closed vocabularies."""
     assert f"`{value}`" in (DOCS / "metrics.md").read_text()
+
+
+def test_every_group_of_metrics_is_documented() -> None:
+    """docs/configuration.md has each group that AUTHLY_METRICS_GROUPS accepts, and no other."""
+    assert re.findall(r"`(\w+)`", rows("configuration.md")["AUTHLY_METRICS_GROUPS"][1]) == list(Group)
 
 
 def test_every_endpoint_is_documented() -> None:

@@ -40,7 +40,7 @@ from authly.measuring import exporter_configuration
 from authly.middleware import surround
 from authly.monitoring.client_labels import HashedClientLabels
 from authly.monitoring.instruments import Instruments
-from authly.monitoring.labels import StartupPhase, ThreadPool
+from authly.monitoring.labels import Group, StartupPhase, ThreadPool
 from authly.monitoring.metrics import compose, no_metrics
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess import values
@@ -74,10 +74,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics, directory = no_metrics(), None
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
-        instruments = Instruments("authly")
+        instruments = Instruments("authly", resolution=settings.metrics_resolution)
         if settings.metrics_include_client_ids:
             instruments.client_labels = HashedClientLabels(client_labels_key(settings), directory)
-        metrics = compose(instruments=instruments)
+        metrics = compose(settings.measured, instruments)
     # Under Gunicorn the master has started the embedded server by now, and the settings say where it is.
     embedded_postgres = EmbeddedPostgres(settings.state_path)
     database_url = settings.database_url or embedded_postgres.start()
@@ -101,7 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
 
     counting = levels(settings, database, identity, server, shared, directory, metrics.levels)
-    if settings.metrics_enabled:
+    if Group.LEVELS in settings.measured:
         resources.before_ready(counting.start)
 
     @asynccontextmanager

@@ -12,6 +12,7 @@ from authly.api.logging_middleware import LoggingMiddleware
 from authly.api.rate_limiter import Policy, RateLimiter, RateLimitMiddleware
 from authly.api.security_middleware import SecurityMiddleware
 from authly.core.rate_limits import Limit, Store
+from authly.monitoring.labels import Group
 from authly.monitoring.metrics import Metrics
 from authly.monitoring.middleware import MetricsMiddleware
 from authly.oauth import endpoints
@@ -74,7 +75,7 @@ def surround(
         max_body_bytes=settings.max_body_bytes,
         metrics=metrics.security,
     )
-    if settings.metrics_enabled:
+    if Group.HTTP in settings.measured:
         app.add_middleware(MetricsMiddleware, metrics=metrics.http)
     app.add_middleware(LoggingMiddleware)
     app.add_middleware(ForwardingMiddleware, proxies=settings.trusted_proxies)

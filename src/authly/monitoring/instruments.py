@@ -7,16 +7,14 @@ of a recording call that failed.
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
-from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from authly.monitoring.client_labels import ClientLabels, NoClientLabels
 from authly.monitoring.definitions import Definition, described
 from authly.monitoring.multiprocess.bound import Increment, increment
-
-# Edges of every histogram, whatever its resolution: the service level objectives count on them.
-OBJECTIVES: Final = frozenset({0.25, 1.0})
+from authly.monitoring.resolution import Resolution, edges_at
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -48,7 +46,7 @@ class Instruments:
     Args:
         namespace: what the names of metrics begin with that any application can have; empty for nothing.
         registry: where metrics are registered.
-        edges: from the edges that a definition has to those that its histogram gets.
+        resolution: how finely histograms tell durations apart.
         client_labels: says how clients are called in labels.
     """
 
@@ -56,14 +54,14 @@ class Instruments:
         self,
         namespace: str = "",
         registry: CollectorRegistry = REGISTRY,
-        edges: Callable[[tuple[float, ...]], Iterable[float]] = tuple,
+        resolution: Resolution = "normal",
         client_labels: ClientLabels = NoClientLabels(),  # noqa: B008
     ) -> None:
         self.client_labels = client_labels
         self.namespace = namespace
         self.definitions: list[Definition] = []
         self._registry = registry
-        self._edges = edges
+        self._edges = edges_at(resolution)
         self._failures: set[str] = set()
         self._overflows = self.counter(
             Definition(
@@ -103,7 +101,7 @@ class Instruments:
 
     def histogram(self, definition: Definition, series: Iterable[tuple[str, ...]] = ()) -> Histogram:
         """Make a histogram; the arguments are those of :meth:`counter`."""
-        edges = sorted(OBJECTIVES.union(self._edges(definition.buckets)))
+        edges = self._edges(definition.buckets)
         made = Histogram(
             definition.name, definition.help, list(definition.labels), buckets=edges, registry=self._registry
         )

@@ -12,6 +12,19 @@ METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PO
 # Far more routes than an application has; reached only where a route template leaks a value that clients choose.
 MAX_ENDPOINTS = 512
 
+# What metrics of Authly, of its exporter and of Gunicorn are told apart by. A constant label is none of these.
+LABEL_NAMES = frozenset(
+    {
+        "action", "algorithm", "backend", "cache", "client_id", "client_type", "collector", "dependency", "endpoint",
+        "environment", "event", "event_type", "generation", "grant_type", "initiator", "kind", "listener", "method",
+        "metric", "mode", "operation", "outcome", "phase", "policy", "pool", "python_version", "reason", "resource",
+        "response_type", "role", "severity", "state", "status", "status_code", "task", "token_type", "type", "version",
+        "worker",
+    }
+)  # fmt: skip
+# What formats and Prometheus itself use.
+RESERVED_LABEL_NAMES = frozenset({"le", "quantile", "job", "instance"})
+
 # Here, because the workers and the exporter count them, and one family must have one name and one help text.
 SECURITY_EVENTS = "authly_security_events"
 SECURITY_EVENTS_HELP = "Events that may be part of an attack."

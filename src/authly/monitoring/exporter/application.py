@@ -67,6 +67,7 @@ class Configuration(NamedTuple):
         master: the process id of the Gunicorn master; 0 where there is none.
         ended_exporters: processor time, user and system, of the exporters before this one, in seconds.
         ended_others: of the master's children that ended before there were workers, likewise.
+        constant_labels: name and value of labels that everything has.
         settings: name, value and origin of each setting that the status page shows; nothing secret.
     """
 
@@ -81,6 +82,7 @@ class Configuration(NamedTuple):
     master: int = 0
     ended_exporters: tuple[float, float] = (0.0, 0.0)
     ended_others: tuple[float, float] = (0.0, 0.0)
+    constant_labels: tuple[tuple[str, str], ...] = ()
     settings: tuple[tuple[str, str, str], ...] = ()
 
 
@@ -236,7 +238,7 @@ class Application:
                 *(family for collector in self._custom for family in collected.families[collector.name]),
             ]
         )
-        body = exposition.render(families, openmetrics=openmetrics)
+        body = exposition.render(families, openmetrics=openmetrics, constant=self._configuration.constant_labels)
         self._own.observe_phase("render", self._clock() - started)
         partial = "partial" if collected.is_partial else "success"
         self._own.count_scrape(partial if collection else "directory_error")
