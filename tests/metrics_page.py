@@ -27,12 +27,14 @@ followed by how the values of several workers become one. `AUTHLY_METRICS_CONST_
 _WORDS = {
     "http": (
         "Requests",
-        "Other applications than Authly have these without `authly_` in front (`authly.monitoring.request_metrics`), or "
-        "with a name of their own there.",
+        """\
+Other applications than Authly have these without `authly_` in front (`authly.monitoring.request_metrics`), or with a
+name of their own there.""",
     ),
     "oauth": ("OAuth", ""),
-    "authentication": ("Authentication", ""),
+    "auth": ("Authentication", ""),
     "oidc": ("OpenID Connect", ""),
+    "levels": ("How much there is", ""),
     "database": ("Database", ""),
     "cache": ("Caches", ""),
     "ratelimit": ("Rate limits", ""),
@@ -48,9 +50,9 @@ _WORDS = {
     ),
     "processes": (
         "Processes and container",
-        "The exporter reads these at each scrape, by role: `master` (Gunicorn's), `worker` (all that it forked), "
-        "`exporter`. Processes that the master starts as programs of their own (PostgreSQL, a master that takes over) "
-        "have no role.",
+        """\
+The exporter reads these at each scrape, by role: `master` (Gunicorn's), `worker` (all that it forked), `exporter`.
+Processes that the master starts as programs of their own (PostgreSQL, a master that takes over) have no role.""",
     ),
     "exporter": (
         "The exporter",
@@ -70,7 +72,7 @@ def _section(section: Section) -> Iterator[str]:
     switched = any(process == "worker" for _, process in section.definitions) and section.name != "foundation"
     yield f"## {title}{f' (`{section.name}`)' if switched else ''}\n"
     if words:
-        yield f"{_filled(words)}\n"
+        yield f"{words}\n"
     yield "| metric | type | labels | meaning |\n|---|---|---|---|"
     yield from map(_row, definitions)
     vocabulary = _vocabulary(definitions)

@@ -22,7 +22,9 @@ from authly.api.pages import Pages
 from authly.api.userinfo_router import userinfo_router
 from authly.cli.__main__ import authly
 from authly.monitoring.labels import Group
+from authly.monitoring.recorders import NullOIDCMetrics
 from authly.settings import Settings, variable_name
+from tests import metrics_page
 from tests.instance import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -60,7 +62,7 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 
 def test_the_page_of_metrics_is_not_stale() -> None:
     """docs/metrics.md is what the definitions say: `make metrics-page` writes it anew."""
-    assert (DOCS / "metrics.md").read_text() == page()
+    assert (DOCS / "metrics.md").read_text() == metrics_page.page()
 
 
 def test_every_group_of_metrics_is_documented() -> None:
@@ -124,10 +126,10 @@ def test_every_page_is_documented() -> None:
     routers = [
         auth_router(browser, pages, nobody, nobody, 12, sign_up=True),
         pages.router(),
-        authorize_router(nobody, nobody, nobody, nobody, nobody, browser, pages, ""),
-        logout_router(nobody, nobody, browser, pages),
-        userinfo_router(nobody),
-        metadata_router(nobody, nobody, nobody, 1),
+        authorize_router(nobody, nobody, nobody, nobody, nobody, browser, pages, "", nobody),
+        logout_router(nobody, nobody, browser, pages, NullOIDCMetrics()),
+        userinfo_router(nobody, NullOIDCMetrics()),
+        metadata_router(nobody, nobody, nobody, 1, NullOIDCMetrics()),
     ]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     assert len(routes) > 5

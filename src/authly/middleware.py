@@ -1,6 +1,7 @@
 """From settings to the middleware around the application."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -56,7 +57,8 @@ def surround(
     )
     # Scrapes have a limit of their own, which the exporter keeps.
     unlimited = (*_UNLIMITED, settings.metrics_path)
-    app.add_middleware(RateLimitMiddleware, limiter=limiter, policies=_POLICIES, exempt=unlimited)
+    refused = {("POST", "/login"): partial(metrics.auth.login_failed, "rate_limited")}
+    app.add_middleware(RateLimitMiddleware, limiter=limiter, policies=_POLICIES, exempt=unlimited, refused=refused)
     app.add_middleware(
         AdminMiddleware, networks=settings.admin_networks, metrics=metrics.admin, events=metrics.security
     )

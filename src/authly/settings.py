@@ -592,7 +592,8 @@ class Settings(BaseSettings):
     metrics_include_client_ids: bool = _setting(
         False,
         "true or false",
-        "Tell clients apart in metrics, by a keyed hash of the client id. Off: the label stays empty.",
+        "Tell clients apart in metrics, by a keyed hash of the client id, 200 of them at most. Off: the label stays "
+        "empty. `authly metrics client` tells how a client is called.",
     )
     prometheus_multiproc_dir: Path | None = _setting(
         None,

@@ -56,6 +56,12 @@ class SharedState:
         if self._valkey is not None:
             await self._valkey.aclose()
 
+    async def memory(self) -> int:
+        """Return how much memory Valkey uses, in bytes; 0 without one."""
+        if self._valkey is None:
+            return 0
+        return int((await self._valkey.info("memory"))["used_memory"])
+
     def _valkey_answers(self, seconds: float) -> None:
         self._dependencies.update_dependency_connect_duration(Dependency.CACHE, seconds)
         self._dependencies.update_dependency(Dependency.CACHE, up=True)

@@ -8,8 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authly.api.forwarding import Network, UnknownClientError, client_address, within
 from authly.api.refusal import refuse
-from authly.api.security_middleware import SecurityMetrics
-from authly.monitoring.labels import SecurityEvent, Severity
+from authly.core.security_log import SecurityLog
+from authly.monitoring.labels import SecurityEvent
+from authly.monitoring.recorders import SecurityRecorder
 
 PREFIX = "/admin/"
 RESOURCES = frozenset(
@@ -38,12 +39,12 @@ class AdminMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, networks: Sequence[Network], metrics: AdminMetrics, events: SecurityMetrics
+        self, app: ASGIApp, networks: Sequence[Network], metrics: AdminMetrics, events: SecurityRecorder
     ) -> None:
         self._app = app
         self._networks = tuple(networks)
         self._metrics = metrics
-        self._events = events
+        self._security = SecurityLog(events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; those that are not for administrators go straight through."""
@@ -65,8 +66,8 @@ class AdminMiddleware:
             if not reason:
                 await self._app(scope, receive, send_and_note)
             else:
-                self._events.track_security_event(SecurityEvent.ADMIN_DENIED, Severity.MEDIUM)
-                _log.warning("admin_denied", client=client, resource=resource, action=action, reason=reason)
+                facts = {"client": client, "resource": resource, "action": action, "reason": reason}
+                self._security.note(SecurityEvent.ADMIN_DENIED, **facts)
                 description = f"This request to the administration interface is denied: {reason}."
                 await refuse(scope, send_and_note, 403, "access_denied", description)
         finally:

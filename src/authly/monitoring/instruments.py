@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from authly.monitoring.client_labels import ClientLabels, NoClientLabels
 from authly.monitoring.definitions import Definition, described
 from authly.monitoring.multiprocess.bound import Increment, increment
 from authly.monitoring.resolution import Resolution, edges_at
@@ -63,6 +64,7 @@ class Instruments:
         namespace: what the names of metrics begin with that any application can have; empty for nothing.
         registry: where metrics are registered.
         resolution: how finely histograms tell durations apart.
+        client_labels: says how clients are called in labels.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class Instruments:
         namespace: str = "",
         registry: CollectorRegistry = REGISTRY,
         resolution: Resolution = "normal",
+        client_labels: ClientLabels = NoClientLabels(),  # noqa: B008
     ) -> None:
+        self.client_labels = client_labels
         self.namespace = namespace
         self.definitions: list[Definition] = []
         self._registry = registry

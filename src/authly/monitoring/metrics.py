@@ -10,17 +10,33 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from authly.monitoring.admin_metrics import AdminMetrics, AdminRecorder, NullAdminMetrics
+from authly.monitoring.authentication_metrics import AuthenticationMetrics
 from authly.monitoring.cache_metrics import CacheMetrics, CacheRecorder, NullCacheMetrics
 from authly.monitoring.cleanup_metrics import CleanupMetrics, CleanupRecorder, NullCleanupMetrics
 from authly.monitoring.database_metrics import DatabaseMetrics, DatabaseRecorder, NullDatabaseMetrics
 from authly.monitoring.instruments import Instruments
 from authly.monitoring.labels import Group
+from authly.monitoring.level_metrics import LevelMetrics
 from authly.monitoring.lifecycle_metrics import LifecycleMetrics, LifecycleRecorder, NullLifecycleMetrics
 from authly.monitoring.middleware import HTTPMetrics
+from authly.monitoring.oauth_metrics import OAuthMetrics
+from authly.monitoring.oidc_metrics import OIDCMetrics
 from authly.monitoring.rate_limit_metrics import NullRateLimitMetrics, RateLimitMetrics, RateLimitRecorder
+from authly.monitoring.recorders import (
+    AuthenticationRecorder,
+    LevelRecorder,
+    NullAuthenticationMetrics,
+    NullLevelMetrics,
+    NullOAuthMetrics,
+    NullOIDCMetrics,
+    NullSecurityMetrics,
+    OAuthRecorder,
+    OIDCRecorder,
+    SecurityRecorder,
+)
 from authly.monitoring.request_metrics import NullRequestMetrics, RequestMetrics
 from authly.monitoring.runtime_metrics import NullRuntimeMetrics, RuntimeMetrics, RuntimeRecorder
-from authly.monitoring.security_metrics import NullSecurityMetrics, SecurityMetrics, SecurityRecorder
+from authly.monitoring.security_metrics import SecurityMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,10 @@ class Metrics:
     """What can be recorded, by layer."""
 
     http: HTTPMetrics
+    oauth: OAuthRecorder
+    auth: AuthenticationRecorder
+    oidc: OIDCRecorder
+    levels: LevelRecorder
     database: DatabaseRecorder
     cache: CacheRecorder
     rate_limit: RateLimitRecorder
@@ -54,6 +74,10 @@ class LayerKind(NamedTuple):
 
 LAYERS: Final[Mapping[Group, LayerKind]] = {
     Group.HTTP: LayerKind("http", RequestMetrics, NullRequestMetrics),
+    Group.OAUTH: LayerKind("oauth", OAuthMetrics, NullOAuthMetrics),
+    Group.AUTH: LayerKind("auth", AuthenticationMetrics, NullAuthenticationMetrics),
+    Group.OIDC: LayerKind("oidc", OIDCMetrics, NullOIDCMetrics),
+    Group.LEVELS: LayerKind("levels", LevelMetrics, NullLevelMetrics),
     Group.DATABASE: LayerKind("database", DatabaseMetrics, NullDatabaseMetrics),
     Group.CACHE: LayerKind("cache", CacheMetrics, NullCacheMetrics),
     Group.RATE_LIMIT: LayerKind("rate_limit", RateLimitMetrics, NullRateLimitMetrics),

@@ -45,7 +45,7 @@ class Counting:
 def policy(networks: list[Network], *files: TokenFile) -> tuple[MetricsPolicy, Counting]:
     """Return a policy, and what counts its denials."""
     metrics = Counting()
-    return MetricsPolicy(networks, files, metrics, lambda _: None), metrics
+    return MetricsPolicy(networks, files, metrics), metrics
 
 
 @pytest.mark.anyio
@@ -109,7 +109,7 @@ async def test_verifiers_stand_side_by_side(tmp_path: Path) -> None:
             return token == "an-access-token"
 
     (tmp_path / "tokens").write_text(TOKEN)
-    allows = MetricsPolicy(LOOPBACK, [TokenFile(tmp_path / "tokens", pytest.fail), Other()], Counting(), print)
+    allows = MetricsPolicy(LOOPBACK, [TokenFile(tmp_path / "tokens", pytest.fail), Other()], Counting())
     for token in (TOKEN, "an-access-token"):
         admitted: Address | Denial = await allows.admit(await request_from("::1", ("authorization", f"Bearer {token}")))
         assert not isinstance(admitted, Denial)

@@ -346,7 +346,7 @@ async def test_an_attempt_that_nobody_judged_does_not_count(database: Database, 
     identity = make_identity(database, clock, password_hash_queue=0)
     await make_user(identity)
     gate = threading.Event()
-    blocking = asyncio.create_task(identity.hasher._run(gate.wait))
+    blocking = asyncio.create_task(identity.hasher._run("verify", gate.wait))
     await asyncio.sleep(0)
     for _ in range(10):
         with pytest.raises(HasherBusyError):

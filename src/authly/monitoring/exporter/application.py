@@ -17,6 +17,7 @@ from authly.monitoring.exporter.collectors.own import OwnCollector
 from authly.monitoring.exporter.collectors.runner import Collector, Round, Runner
 from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.exporter.rate_limit import RateLimit
+from authly.monitoring.exporter.ratios import with_hit_ratio
 from authly.monitoring.exporter.status.journal import Journal
 from authly.monitoring.exporter.status.lookup import Lookup
 from authly.monitoring.multiprocess import exposition
@@ -233,7 +234,7 @@ class Application:
                 *own,
                 *self._statuses,
                 *(family for collector in self._collectors for family in collected.families[collector.name]),
-                *self._complete(collection.families if collection else ()),
+                *self._complete(with_hit_ratio(collection.families) if collection else ()),
                 *(family for collector in self._custom for family in collected.families[collector.name]),
             ]
         )
@@ -302,7 +303,7 @@ class Application:
             *self._own.collect(collection, self._configuration.directory),
             *self._statuses,
             *(family for found in seen.values() for family in found),
-            *self._complete(collection.families if collection else ()),
+            *self._complete(with_hit_ratio(collection.families) if collection else ()),
         ]
         looked = self._gunicorn is None or self._gunicorn.name in seen
         if self._journal.is_due:
