@@ -197,7 +197,6 @@ AUTHORIZATION_STATUSES = (
     "request_uri_not_supported",
     "login_required",
     "consent_required",
-    "account_selection_required",
     "unmet_authentication_requirements",
     "server_error",
     "temporarily_unavailable",

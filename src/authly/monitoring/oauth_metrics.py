@@ -42,7 +42,7 @@ AUTHORIZATION_REQUESTS = Definition(
         "status": closed(AUTHORIZATION_STATUSES),
         "client_id": _CLIENT,
     },
-    detail="Pages on the way to the answer (login, consent) do not count. `response_type` is `other` where it is missing.",
+    detail="Pages on the way to the answer (login, consent) do not count. `response_type` is `other` if it is missing.",
     example="sum by (status) (rate(authly_oauth_authorization_requests_total[5m]))",
 )
 CLIENT_AUTHENTICATIONS = Definition(
@@ -59,7 +59,7 @@ CLIENT_REQUESTS = Definition(
     "counter",
     "Requests of clients that are known, by client.",
     {"client_id": _CLIENT, "endpoint": closed(ClientEndpoint)},
-    detail="Only where client ids are included: those that authenticated, and authorization requests that were answered.",
+    detail="Only where client ids are included: who authenticated, or asked users and got an answer.",
     example="topk(5, sum by (client_id) (rate(authly_oauth_client_requests_total[5m])))",
 )
 INTROSPECTIONS = Definition(
