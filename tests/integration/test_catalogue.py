@@ -2,6 +2,8 @@
 
 import json
 import secrets
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,8 +18,8 @@ from joserfc.jwk import ECKey, OctKey
 
 from authly.oauth.models import AuthMethod, GrantType
 from tests.conformance.oauth.conftest import run_server
-from tests.exposition import rise
-from tests.instance import total
+from tests.exposition import Value, definitions, rise, vocabulary
+from tests.instance import REPOSITORY, Series, total
 from tests.oauth import CALLBACK, PASSWORD, Form, Person, Pkce, Registered, Server
 from tests.oidc import RelyingParty
 from tests.processes import wait_until
@@ -367,7 +369,7 @@ def introspections(scene: Scene) -> Count:
     for _ in range(TIMES):
         assert server.introspect(service, token)["active"]
     assert not server.introspect(service, "x" * 43)["active"]
-    assert server.post("/oauth2/introspect", service).status_code == 400
+    assert server.post("/oauth2/introspect", service, other="x").status_code == 400
     return (
         exchange("client_credentials", "access_token")
         + times(TIMES + 3, SECRET)
@@ -398,8 +400,8 @@ def revocations_by_administrators(scene: Scene) -> Count:
     server = scene.server
     service, users = server.service(), server.client(scopes=("openid",), require_consent=False)
     server.token(service, grant_type="client_credentials")
-    tokens = scene.admin("GET", f"/tokens?client_id={service.id}").json()
-    assert scene.admin("DELETE", f"/tokens/{tokens['tokens'][0]['token_id']}").status_code == 204
+    tokens = scene.admin("GET", f"/tokens?client_id={service.id}").json()["items"]
+    assert scene.admin("DELETE", f"/tokens/{tokens[0]['token_id']}").status_code == 204
     server.token(service, grant_type="client_credentials")
     server.token(service, grant_type="client_credentials")
     for client in (service, users):
@@ -620,10 +622,10 @@ def browsers(scene: Scene) -> Count:
 def too_many(scene: Scene) -> Count:
     """Logins beyond the limit of an address are refused before anybody looks at them."""
     admitted = 0
-    while (answer := scene.server.http.post("/login", data={})).status_code == 403:
+    while (answer := scene.server.http.post("/login", data={"username": "x"})).status_code == 403:
         admitted += 1
     assert answer.status_code == 429
-    assert scene.server.http.post("/login", data={}).status_code == 429
+    assert scene.server.http.post("/login", data={"username": "x"}).status_code == 429
     return times(admitted, event("csrf_rejected", "low")) + Counter(
         {
             "rate_limit_hits postgresql login": 2,
@@ -675,3 +677,123 @@ def test_each_flow_counts_what_happened(scene: Scene, subtests: pytest.Subtests)
             assert rise(before, instance.series(), *FAMILIES) == {
                 key: value for key, value in expected.items() if value
             }
+    check_levels(scene)
+    check_ratio(scene)
+    check_names_of_clients(scene)
+    # Counted above or below, each value of each label of each metric that workers have.
+    found = values_seen(instance.series())
+    missing = vocabulary() - found - elsewhere()
+    assert not missing, sorted(missing)
+    unneeded = {value for value in elsewhere(whole=False) if value in found}
+    assert not unneeded, sorted(unneeded)
+
+
+def check_levels(scene: Scene) -> None:
+    """What one of the workers counts is what the database has."""
+    server = scene.server
+
+    def shown(name: str, **labels: str) -> float:
+        return total(server.instance.series(), f"authly_{name}", **labels)
+
+    def agree() -> bool:
+        [(access, refresh)] = server.sql(
+            """
+            SELECT
+                (SELECT count(*) FROM access_tokens LEFT JOIN token_families f USING (family_id)
+                 WHERE access_tokens.expires_at > now() AND access_tokens.revoked_at IS NULL AND f.revoked_at IS NULL),
+                (SELECT count(*) FROM refresh_tokens JOIN token_families f USING (family_id)
+                 WHERE refresh_tokens.expires_at > now() AND rotated_at IS NULL AND f.revoked_at IS NULL)
+            """
+        )
+        clients = dict(server.sql("SELECT type, count(*) FROM clients WHERE enabled GROUP BY type"))
+        [(sessions,)] = server.sql(
+            "SELECT count(*) FROM sessions WHERE ended_at IS NULL AND last_seen_at > now() - interval '1 hour'"
+        )
+        seen = (
+            shown("oauth_active_tokens", token_type="access_token"),
+            shown("oauth_active_tokens", token_type="refresh_token"),
+            shown("oauth_clients", client_type="confidential"),
+            shown("oauth_clients", client_type="public"),
+            shown("auth_active_sessions"),
+        )
+        print(seen, (access, refresh, clients, sessions))
+        return seen == (access, refresh, clients["confidential"], clients["public"], sessions)
+
+    wait_until(agree)
+    assert shown("oidc_signing_keys", state="active") == 3
+    assert shown("oidc_signing_keys", state="pending") == shown("oidc_signing_keys", state="retiring") == 0
+    assert 0 < shown("oidc_signing_key_age_seconds") < 300
+    assert shown("cache_memory_usage_bytes") == 0
+
+
+def check_ratio(scene: Scene) -> None:
+    """The share of hits is what the counter of look-ups says."""
+    series = scene.server.instance.series()
+    name = "authly_cache_operations_total"
+    for cache in ("clients", "scopes"):
+        hits = total(series, name, cache=cache, operation="get", status="hit")
+        misses = total(series, name, cache=cache, operation="get", status="miss")
+        assert hits > 0
+        assert total(series, "authly_cache_hit_ratio", cache=cache) == pytest.approx(hits / (hits + misses))
+
+
+def check_names_of_clients(scene: Scene) -> None:
+    """A client is called as the command says, which needs the secret key and tells nothing to who has another."""
+    series = scene.server.instance.series()
+
+    def label(**environment: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "authly.cli", "metrics", "client", scene.service.id],
+            env={**scene.server.instance.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    name = label()
+    assert len(name) == 12
+    assert total(series, "authly_oauth_token_requests_total", client_id=name, status="success") > TIMES
+    assert label(AUTHLY_SECRET_KEY="another secret key, which is long enough too") != name
+    names = {dict(has)["client_id"] for (_, has) in series if "client_id" in dict(has)}
+    assert {scene.service.id, scene.client.id}.isdisjoint(names)
+    assert all(len(each) in {0, 12} for each in names)
+
+
+def values_seen(series: Series) -> set[Value]:
+    """Return the values of labels that something was counted under, or that a gauge shows."""
+    gauges = {name for name, definition in definitions().items() if definition.type == "gauge"}
+    found = set()
+    for (sample, has), number in series.items():
+        name = sample.removesuffix("_count")
+        if number or sample in gauges:
+            found.update(Value(name, label, value) for label, value in has)
+    return found
+
+
+# What none of the flows above leads to, and which test produces it: a metric, a label and its values (all of them
+# where there are none), by the test's module and name.
+ELSEWHERE: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    (
+        "authly_metrics_label_overflow_total",
+        "metric",
+        (),
+        "unit/monitoring/test_closed_metrics.py::test_what_is_outside_becomes_other",
+    ),
+)
+
+
+def elsewhere(*, whole: bool = True) -> set[Value]:
+    """Return the values that other tests produce, and see that there are such tests.
+
+    Args:
+        whole: whether metrics that other tests cover as a whole are among them.
+    """
+    made = set()
+    for metric, label, values, where in ELSEWHERE:
+        path, _, name = where.partition("::")
+        assert f"def {name}(" in (REPOSITORY / "tests" / path).read_text(), where
+        if values or whole:
+            known = values or definitions()[metric].labels[label].known
+            made.update(Value(metric, label, value) for value in known)
+    return made
