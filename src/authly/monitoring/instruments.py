@@ -40,6 +40,23 @@ class Lookup(dict[_K, _V]):
         return self._find(key)
 
 
+def overflow_definition(namespace: str = "") -> Definition:
+    """Return the family that counts label values outside their vocabulary.
+
+    Args:
+        namespace: what its name begins with; empty for nothing.
+    """
+    name = f"{namespace}_metrics_label_overflow_total".removeprefix("_")
+    return Definition(
+        name,
+        "counter",
+        "Label values that were outside their vocabulary and became other.",
+        {"metric": described("the name of a metric")},
+        detail="An unheard-of HTTP method, or a mistake in Authly.",
+        example=f"sum by (metric) (increase({name}[1h])) > 0",
+    )
+
+
 class Instruments:
     """Makes metrics.
 
@@ -63,20 +80,7 @@ class Instruments:
         self._registry = registry
         self._edges = edges_at(resolution)
         self._failures: set[str] = set()
-        self._overflows = self.counter(
-            Definition(
-                self.named("metrics_label_overflow_total"),
-                "counter",
-                "Label values that were outside their vocabulary and became other.",
-                {"metric": described("the name of a metric")},
-                detail="A value that is not in its vocabulary is a mistake in Authly, or an unheard-of HTTP method.",
-                example=f"increase({self.named('metrics_label_overflow_total')}[1h]) > 0",
-            )
-        )
-
-    def named(self, name: str) -> str:
-        """Return a name in the namespace."""
-        return f"{self.namespace}_{name}" if self.namespace else name
+        self._overflows = self.counter(overflow_definition(namespace))
 
     def counter(self, definition: Definition, series: Iterable[tuple[str, ...]] = ()) -> Counter:
         """Make a counter.

@@ -4,6 +4,7 @@ Any application may construct them; Authly's own are the same ones under its nam
 """
 
 from functools import partial
+from typing import NamedTuple
 
 from prometheus_client import Histogram
 
@@ -23,6 +24,53 @@ _ENDPOINT = described(
     OTHER,
 )
 _STATUS_CODE = described("a status of HTTP, which the application chooses")
+
+
+class RequestDefinitions(NamedTuple):
+    """The families of HTTP requests, under the names that an application gives them."""
+
+    requests: Definition
+    duration: Definition
+    in_progress: Definition
+
+
+def request_definitions(namespace: str = "") -> RequestDefinitions:
+    """Return the families of HTTP requests.
+
+    Args:
+        namespace: what their names begin with; empty for nothing.
+    """
+    prefix = f"{namespace}_" if namespace else ""
+    requests, duration = f"{prefix}http_requests_total", f"{prefix}http_request_duration_seconds"
+    in_progress = f"{prefix}http_requests_in_progress"
+    return RequestDefinitions(
+        Definition(
+            requests,
+            "counter",
+            "HTTP requests, counted when their status is known.",
+            {"method": _METHOD, "endpoint": _ENDPOINT, "status_code": _STATUS_CODE},
+            detail="Counted before any of the response is sent. The status is 499 for a request that was cancelled "
+            "before there was one.",
+            example=f'sum(rate({requests}{{status_code=~"5.."}}[5m])) / sum(rate({requests}[5m]))',
+        ),
+        Definition(
+            duration,
+            "histogram",
+            "Time from the arrival of an HTTP request to the last byte of its response.",
+            {"method": _METHOD, "endpoint": _ENDPOINT},
+            buckets=REQUEST_BUCKETS,
+            detail="A request with a valid `traceparent` leaves its trace id as an exemplar.",
+            example=f"histogram_quantile(0.99, sum by (endpoint, le) (rate({duration}_bucket[5m])))",
+        ),
+        Definition(
+            in_progress,
+            "gauge",
+            "HTTP requests that are being answered at this moment.",
+            {"method": _METHOD},
+            mode="livesum",
+            example=f"sum({in_progress})",
+        ),
+    )
 
 
 class NullExchange:
@@ -83,40 +131,10 @@ class RequestMetrics(Layer):
     def __init__(self, instruments: Instruments | None = None) -> None:
         instruments = instruments or Instruments()
         super().__init__(instruments)
-        requests = Definition(
-            instruments.named("http_requests_total"),
-            "counter",
-            "HTTP requests, counted when their status is known.",
-            {"method": _METHOD, "endpoint": _ENDPOINT, "status_code": _STATUS_CODE},
-            detail="Counted before any of the response is sent. The status is 499 for a request that was cancelled "
-            "before there was one.",
-            example='sum(rate({0}{{status_code=~"5.."}}[5m])) / sum(rate({0}[5m]))'.format(
-                instruments.named("http_requests_total")
-            ),
-        )
+        requests, duration, in_progress = request_definitions(instruments.namespace)
         self.http_requests = instruments.counter(requests)
-        duration = instruments.named("http_request_duration_seconds")
-        self.http_request_duration = instruments.histogram(
-            Definition(
-                duration,
-                "histogram",
-                "Time from the arrival of an HTTP request to the last byte of its response.",
-                {"method": _METHOD, "endpoint": _ENDPOINT},
-                buckets=REQUEST_BUCKETS,
-                detail="A request that has a valid `traceparent` leaves its trace id as an exemplar.",
-                example=f"histogram_quantile(0.99, sum by (endpoint, le) (rate({duration}_bucket[5m])))",
-            )
-        )
-        self.http_requests_in_progress = instruments.gauge(
-            Definition(
-                instruments.named("http_requests_in_progress"),
-                "gauge",
-                "HTTP requests that are being answered at this moment.",
-                {"method": _METHOD},
-                mode="livesum",
-                example=f"sum({instruments.named('http_requests_in_progress')})",
-            )
-        )
+        self.http_request_duration = instruments.histogram(duration)
+        self.http_requests_in_progress = instruments.gauge(in_progress)
         self._method = Vocabulary(METHODS)
         self._endpoint = Vocabulary(frozenset({UNMATCHED}), MAX_ENDPOINTS)
         self._overflow = instruments.overflow(requests)
