@@ -1,5 +1,6 @@
 """Each flow of OAuth, OpenID Connect and accounts moves the metrics of three workers by what happened, and no other."""
 
+import http.client
 import json
 import secrets
 import subprocess
@@ -8,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import httpx
@@ -17,6 +18,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey, OctKey
 
 from authly.oauth.models import AuthMethod, GrantType
+from tests.attack import CANARY, Attacker
 from tests.conformance.oauth.conftest import run_server
 from tests.exposition import Value, definitions, rise, vocabulary
 from tests.instance import REPOSITORY, Series, total
@@ -30,6 +32,8 @@ FAMILIES = ("oauth_", "auth_", "oidc_", "security_events", "admin_requests", "ra
 TIMES = 9
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 NEW = "a new and longer sentence"
+HTTP = "authly_http_requests_total"
+ATTACKS = 2000
 
 Count = Counter[str]
 
@@ -635,6 +639,74 @@ def too_many(scene: Scene) -> Count:
     )
 
 
+def administrators(scene: Scene) -> Count:
+    """Requests to the administration interface count by what they are about and what they do."""
+    counted: Count = Counter()
+    for resource in ("clients", "scopes", "users", "sessions", "tokens", "consents", "audit-log", "statistics"):
+        assert scene.admin("GET", f"/{resource}").status_code == 200
+        counted[f"admin_requests read {resource} 200"] += 1
+    # The keys are rotated, and listed on the command line alone.
+    assert scene.admin("GET", "/keys").status_code == 404
+    assert scene.admin("GET", "/nothing").status_code == 404
+    assert scene.admin("OPTIONS", "/users").status_code == 405
+    return counted + Counter(
+        {"admin_requests read keys 404": 1, "admin_requests read other 404": 1, "admin_requests other users 405": 1}
+    )
+
+
+def upkeep(scene: Scene) -> Count:
+    """What is deleted counts by the job that deletes it."""
+    server = scene.server
+    instance, cleaned = server.instance, "authly_cleanup_rows_deleted_total"
+    tasks = ("tokens", "pushed_requests", "assertions", "login_failures", "devices", "rate_limits", "audit_log")
+    before = instance.series()
+    past = "now() - interval '3 days'"
+    [(user_id,)] = server.sql("SELECT user_id FROM users LIMIT 1")
+    server.sql(
+        f"INSERT INTO access_tokens (token_id, client_id, scopes, audience, expires_at) "
+        f"VALUES (gen_random_uuid(), %s, '{{}}', '{{}}', {past})",
+        scene.service.id,
+    )
+    server.sql(
+        f"INSERT INTO pushed_authorization_requests (request_uri_hash, client_id, parameters, expires_at) "
+        f"VALUES (sha256('x'), %s, '[]', {past})",
+        scene.service.id,
+    )
+    server.sql(f"INSERT INTO used_assertions VALUES (%s, sha256('x'), {past})", scene.service.id)
+    server.sql(f"INSERT INTO login_failures VALUES (sha256('x'), 1, {past})")
+    server.sql(f"INSERT INTO known_devices VALUES (sha256('x'), %s, {past})", user_id)
+    server.sql("INSERT INTO rate_limits VALUES ('x', 0, true)")
+    server.sql(
+        "INSERT INTO audit_log (event, occurred_at, actor_kind, detail) VALUES ('x', now() - interval '2 years', "
+        "'system', '{}')"
+    )
+
+    def risen() -> dict[str, float]:
+        after = instance.series()
+        return {task: total(after, cleaned, task=task) - total(before, cleaned, task=task) for task in tasks}
+
+    wait_until(lambda: all(risen().values()))
+    assert risen() == dict.fromkeys(tasks, 1)
+    return Counter()
+
+
+def methods(scene: Scene) -> Count:
+    """A request of any method counts as one of it, and of a method that nobody knows as another."""
+    instance = scene.server.instance
+    known = ("HEAD", "PUT", "TRACE", "BREW")
+    before = instance.series()
+    for method in known:
+        instance.get("/health/live", method=method)
+    after = instance.series()
+    for method in known:
+        labels = {"endpoint": "/health/live", "method": "other" if method == "BREW" else method}
+        assert total(after, HTTP, **labels) - total(before, HTTP, **labels) == 1
+    overflow = {"metric": HTTP}
+    name = "authly_metrics_label_overflow_total"
+    assert total(after, name, **overflow) - total(before, name, **overflow) == 1
+    return Counter()
+
+
 def nothing(scene: Scene) -> Count:
     """What is not about any of it moves none of it."""
     for path in ("/health/live", "/health/ready", "/login", "/nowhere", "/openapi.json", "/static/authly.css"):
@@ -646,7 +718,7 @@ FLOWS: tuple[Flow, ...] = (
     nothing, client_credentials, token_requests_that_fail, first_login, further_codes, public_clients, refreshes,
     codes_that_are_used_again, codes_of_others, redirects_elsewhere, algorithms, authorization_requests,
     introspections, revocations_by_clients, revocations_by_administrators, consents, logins,
-    passwords, sessions, expiry, openid_connect, browsers, too_many,
+    passwords, sessions, expiry, openid_connect, browsers, administrators, upkeep, methods, too_many,
 )  # fmt: skip
 
 
@@ -680,12 +752,13 @@ def test_each_flow_counts_what_happened(scene: Scene, subtests: pytest.Subtests)
     check_levels(scene)
     check_ratio(scene)
     check_names_of_clients(scene)
+    check_attack(scene)
     # Counted above or below, each value of each label of each metric that workers have.
     found = values_seen(instance.series())
     missing = vocabulary() - found - elsewhere()
-    assert not missing, sorted(missing)
-    unneeded = {value for value in elsewhere(whole=False) if value in found}
-    assert not unneeded, sorted(unneeded)
+    assert not missing, "\n".join(" ".join(value) for value in sorted(missing))
+    unneeded = elsewhere(whole=False) & found
+    assert not unneeded, "\n".join(" ".join(value) for value in sorted(unneeded))
 
 
 def check_levels(scene: Scene) -> None:
@@ -716,7 +789,6 @@ def check_levels(scene: Scene) -> None:
             shown("oauth_clients", client_type="public"),
             shown("auth_active_sessions"),
         )
-        print(seen, (access, refresh, clients, sessions))
         return seen == (access, refresh, clients["confidential"], clients["public"], sessions)
 
     wait_until(agree)
@@ -760,6 +832,38 @@ def check_names_of_clients(scene: Scene) -> None:
     assert all(len(each) in {0, 12} for each in names)
 
 
+def check_attack(scene: Scene) -> None:
+    """What is made up reaches neither the exposition, nor the status page, nor a file; with a database behind it."""
+    instance, attacker = scene.server.instance, Attacker(strangers=0.1)
+    before = instance.series()
+    connection = http.client.HTTPConnection(instance.address, timeout=30)
+    asked = 0
+    while asked < ATTACKS:
+        method, path, headers, body = attacker.request()
+        # Servers take it for a tunnel.
+        if method == "CONNECT":
+            continue
+        connection.request(
+            method, quote(path, safe="/?&=%"), body or None, {name: value.encode() for name, value in headers.items()}
+        )
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status < 500, (method, path, headers, body)
+        asked += 1
+    connection.close()
+    after = instance.series()
+    assert total(after, HTTP) - total(before, HTTP) == ATTACKS
+    pages = [
+        instance.scrape(),
+        instance.scrape(headers={"accept": "application/openmetrics-text"}),
+        instance.scrape("/"),
+    ]
+    assert [status for status, _, _ in pages] == [200, 200, 200]
+    contents = [body for _, _, body in pages] + [file.read_bytes() for file in instance.directory.iterdir()]
+    assert not any(CANARY.encode() in content.lower() for content in contents)
+    assert len(after) < len(before) + 5000
+
+
 def values_seen(series: Series) -> set[Value]:
     """Return the values of labels that something was counted under, or that a gauge shows."""
     gauges = {name for name, definition in definitions().items() if definition.type == "gauge"}
@@ -771,14 +875,90 @@ def values_seen(series: Series) -> set[Value]:
     return found
 
 
-# What none of the flows above leads to, and which test produces it: a metric, a label and its values (all of them
-# where there are none), by the test's module and name.
+AWAY = "unit/api/test_outcomes.py::test_what_nobody_could_answer_counts_as_such"
+# What none of the flows above leads to, and which test does: a metric, a label and its values (all of them where none
+# are named), and the test by its module and name.
 ELSEWHERE: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("authly_oauth_token_requests_total", "status", ("server_error", "temporarily_unavailable"), AWAY),
+    ("authly_oauth_authorization_requests_total", "status", ("server_error", "temporarily_unavailable"), AWAY),
+    ("authly_oauth_client_authentications_total", "status", ("error",), AWAY),
+    ("authly_oidc_requests_total", "status", ("server_error", "temporarily_unavailable"), AWAY),
     (
-        "authly_metrics_label_overflow_total",
-        "metric",
+        "authly_auth_login_attempts_total",
+        "status",
+        ("error",),
+        "unit/users/test_authentication.py::test_what_nobody_could_judge_counts_as_such",
+    ),
+    (
+        "authly_auth_password_changes_total",
+        "status",
+        ("error",),
+        "unit/users/test_authentication.py::test_what_nobody_could_judge_counts_as_such",
+    ),
+    # Which test names each query, and that repositories' own tests run all of them.
+    (
+        "authly_database_queries_total",
+        "operation",
         (),
-        "unit/monitoring/test_closed_metrics.py::test_what_is_outside_becomes_other",
+        "unit/monitoring/test_database_operations.py::test_each_query_of_a_repository_is_registered",
+    ),
+    (
+        "authly_database_query_duration_seconds",
+        "operation",
+        (),
+        "unit/monitoring/test_database_operations.py::test_each_query_of_a_repository_is_registered",
+    ),
+    (
+        "authly_database_queries_total",
+        "status",
+        (),
+        "integration/test_measuring.py::test_a_query_that_fails_is_an_error",
+    ),
+    (
+        "authly_database_pool_requests_total",
+        "outcome",
+        (),
+        "unit/monitoring/test_database_metrics.py::test_a_pool_is_shown",
+    ),
+    ("authly_dependency_up", "dependency", (), "integration/test_measuring.py::test_valkey_goes_and_returns"),
+    (
+        "authly_dependency_connect_duration_seconds",
+        "dependency",
+        (),
+        "integration/test_measuring.py::test_valkey_goes_and_returns",
+    ),
+    ("authly_startup_duration_seconds", "phase", (), "integration/test_measuring.py::test_valkey_goes_and_returns"),
+    (
+        "authly_gc_pause_seconds",
+        "generation",
+        (),
+        "unit/monitoring/test_runtime_metrics.py::test_lag_and_pauses_are_timed",
+    ),
+    ("authly_cache_operations_total", "status", (), "conformance/test_caches.py::test_a_valkey_that_is_killed"),
+    ("authly_cleanup_runs_total", "status", (), "unit/core/test_jobs.py::test_a_job_that_does_not_end_is_ended"),
+    ("authly_cleanup_rows_deleted_total", "task", (), "integration/test_admin.py::test_clean_up"),
+    ("authly_rate_limit_hits_total", "policy", (), "integration/test_protection.py::test_what_counts_as_what"),
+    ("authly_rate_limit_hits_total", "backend", (), "integration/test_protection.py::test_tokens_while_valkey_is_away"),
+    (
+        "authly_rate_limit_check_duration_seconds",
+        "backend",
+        (),
+        "integration/test_protection.py::test_exact_over_workers_and_instances",
+    ),
+    ("authly_rate_limit_errors_total", "backend", (), "integration/test_protection.py::test_postgresql_comes_and_goes"),
+    (HTTP, "method", (), "unit/monitoring/test_request_metrics.py::test_an_unknown_method_becomes_other"),
+    (HTTP, "endpoint", (), "unit/monitoring/test_request_metrics.py::test_the_number_of_endpoints_is_bounded"),
+    (
+        "authly_http_request_duration_seconds",
+        "method",
+        (),
+        "unit/monitoring/test_request_metrics.py::test_an_unknown_method_becomes_other",
+    ),
+    (
+        "authly_http_request_duration_seconds",
+        "endpoint",
+        (),
+        "unit/monitoring/test_request_metrics.py::test_the_number_of_endpoints_is_bounded",
     ),
 )
 

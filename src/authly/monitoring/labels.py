@@ -127,6 +127,8 @@ TASKS = (
 )
 RATE_LIMIT_POLICIES = ("login", "token", "introspect", "default")
 RATE_LIMIT_BACKENDS = ("redis", "postgresql", "memory")
+# The memory of a worker answers at once, and always.
+RATE_LIMIT_STORES = ("redis", "postgresql")
 ADMIN_RESOURCES = (
     "clients",
     "scopes",
