@@ -6,6 +6,7 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from authly.core.repository import DatabaseUnavailableError
 from authly.core.security_log import SecurityLog
 from authly.monitoring.labels import SecurityEvent
 from authly.monitoring.recorders import SecurityRecorder
@@ -63,8 +64,12 @@ class CORSMiddleware:
             await self._app(scope, receive, _with(send, allowed, vary=is_client_path))
 
     async def _judge(self, origin: bytes) -> bytes | None:
-        if await self._is_allowed(origin.decode("latin-1")):
-            return origin
+        try:
+            if await self._is_allowed(origin.decode("latin-1")):
+                return origin
+        except DatabaseUnavailableError:
+            # Nobody can tell whose origin it is. The request goes on, and its page learns nothing.
+            return None
         self._security.note(SecurityEvent.CORS_REJECTED, origin=origin[:255].decode("latin-1"))
         return None
 

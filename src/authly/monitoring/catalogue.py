@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, Final, Literal, NamedTuple
 
 from authly.monitoring.definitions import Definition
+from authly.monitoring.exporter import ratios
 from authly.monitoring.exporter.access import guard
 from authly.monitoring.exporter.collectors import gunicorn, own, runner, system
 from authly.monitoring.gunicorn import recorder
@@ -52,7 +53,11 @@ def catalogue() -> Iterator[Section]:
     yield Section("processes", tuple((definition, "exporter") for definition in _definitions_in(system)))
     yield Section(
         "exporter",
-        tuple((definition, "exporter") for module in (own, runner, guard) for definition in _definitions_in(module)),
+        tuple(
+            (definition, "exporter")
+            for module in (own, runner, guard, ratios)
+            for definition in _definitions_in(module)
+        ),
     )
 
 

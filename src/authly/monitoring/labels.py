@@ -127,6 +127,8 @@ TASKS = (
 )
 RATE_LIMIT_POLICIES = ("login", "token", "introspect", "default")
 RATE_LIMIT_BACKENDS = ("redis", "postgresql", "memory")
+# The memory of a worker answers at once, and always.
+RATE_LIMIT_STORES = ("redis", "postgresql")
 ADMIN_RESOURCES = (
     "clients",
     "scopes",
@@ -197,7 +199,6 @@ AUTHORIZATION_STATUSES = (
     "request_uri_not_supported",
     "login_required",
     "consent_required",
-    "account_selection_required",
     "unmet_authentication_requirements",
     "server_error",
     "temporarily_unavailable",

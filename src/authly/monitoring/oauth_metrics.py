@@ -23,6 +23,7 @@ GENERATION_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025
 
 # Without clients' names there is one value, which Prometheus takes for no label at all.
 _CLIENT = described("12 hexadecimal digits for each of 200 clients at most, then `other`; empty by default", "")
+_CLIENT_NAMED = described("12 hexadecimal digits for each of 200 clients at most, then `other`")
 
 TOKEN_REQUESTS = Definition(
     "authly_oauth_token_requests_total",
@@ -42,7 +43,7 @@ AUTHORIZATION_REQUESTS = Definition(
         "status": closed(AUTHORIZATION_STATUSES),
         "client_id": _CLIENT,
     },
-    detail="Pages on the way to the answer (login, consent) do not count. `response_type` is `other` where it is missing.",
+    detail="Pages on the way to the answer (login, consent) do not count. `response_type` is `other` if it is missing.",
     example="sum by (status) (rate(authly_oauth_authorization_requests_total[5m]))",
 )
 CLIENT_AUTHENTICATIONS = Definition(
@@ -58,8 +59,8 @@ CLIENT_REQUESTS = Definition(
     "authly_oauth_client_requests_total",
     "counter",
     "Requests of clients that are known, by client.",
-    {"client_id": _CLIENT, "endpoint": closed(ClientEndpoint)},
-    detail="Only where client ids are included: those that authenticated, and authorization requests that were answered.",
+    {"client_id": _CLIENT_NAMED, "endpoint": closed(ClientEndpoint)},
+    detail="Only where client ids are included: who authenticated, or asked users and got an answer.",
     example="topk(5, sum by (client_id) (rate(authly_oauth_client_requests_total[5m])))",
 )
 INTROSPECTIONS = Definition(

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from authly.monitoring.definitions import Definition, closed
 from authly.monitoring.instruments import Instruments, Layer, recording
-from authly.monitoring.labels import RATE_LIMIT_BACKENDS, RATE_LIMIT_POLICIES
+from authly.monitoring.labels import RATE_LIMIT_BACKENDS, RATE_LIMIT_POLICIES, RATE_LIMIT_STORES
 
 CHECK_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _BACKEND = "`memory` is what a worker counted by itself while nobody counted for all."
@@ -21,7 +21,7 @@ CHECK_DURATION = Definition(
     "authly_rate_limit_check_duration_seconds",
     "histogram",
     "Time that a store of rate limits took to answer.",
-    {"backend": closed(RATE_LIMIT_BACKENDS)},
+    {"backend": closed(RATE_LIMIT_STORES)},
     buckets=CHECK_BUCKETS,
     example="histogram_quantile(0.99, sum by (backend, le) "
     "(rate(authly_rate_limit_check_duration_seconds_bucket[5m])))",
@@ -30,7 +30,7 @@ ERRORS = Definition(
     "authly_rate_limit_errors_total",
     "counter",
     "Questions that a store of rate limits did not answer.",
-    {"backend": closed(RATE_LIMIT_BACKENDS)},
+    {"backend": closed(RATE_LIMIT_STORES)},
     detail="While it is away it is asked once a second.",
     example="increase(authly_rate_limit_errors_total[5m]) > 0",
 )

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from prometheus_client import CollectorRegistry, generate_latest
 
 from authly.cli.__main__ import authly
+from authly.monitoring.cache_metrics import CACHE_OPERATIONS_TOTAL
 from authly.monitoring.catalogue import NAMESPACE, catalogue, definitions_of, records
 from authly.monitoring.definitions import Definition
 from authly.monitoring.exporter.access.denials import Denials
@@ -24,19 +25,27 @@ from authly.monitoring.exporter.collectors.cgroups import Limits
 from authly.monitoring.exporter.collectors.gunicorn import GunicornCollector
 from authly.monitoring.exporter.collectors.own import OwnCollector
 from authly.monitoring.exporter.collectors.system import Instance, SystemCollector, container_families
+from authly.monitoring.exporter.ratios import with_hit_ratio
 from authly.monitoring.gunicorn.recorder import COUNTERS
 from authly.monitoring.instruments import Instruments
 from authly.monitoring.labels import LABEL_NAMES, Group
 from authly.monitoring.master_facts import ListenerFacts, MasterFacts, WorkerFacts, namespace, write
 from authly.monitoring.metrics import compose
 from authly.monitoring.multiprocess.collector import DirectoryCollector
-from authly.monitoring.multiprocess.families import Family
+from authly.monitoring.multiprocess.families import Family, Sample
 from authly.monitoring.multiprocess.lease import MASTER, Lease
 from authly.monitoring.multiprocess.value_file import ValueFile
 from authly.monitoring.multiprocess.values import DROPPED
 from tests.prometheus import program
 
 SECTIONS = list(catalogue())
+# What a share is computed of.
+LOOK_UPS = Family.of(
+    CACHE_OPERATIONS_TOTAL.family,
+    "counter",
+    CACHE_OPERATIONS_TOTAL.help,
+    [Sample(CACHE_OPERATIONS_TOTAL.name, (("cache", "clients"), ("operation", "get"), ("status", "hit")), 1.0)],
+)
 DEFINITIONS = [definition for section in SECTIONS for definition, _ in section.definitions]
 
 
@@ -93,6 +102,7 @@ def test_what_is_seen_from_outside_is_in_the_catalogue(tmp_path: Path) -> None:
         *container_families(Limits(1.0, 1.0, 1.0)),
         *Guard(tmp_path / "nowhere.yml", Denials(), time.monotonic, lambda _: None).collect([]),
         *gunicorn_families(tmp_path),
+        *with_hit_ratio([LOOK_UPS]),
     ]
     found = {}
     for family in families:
@@ -102,6 +112,7 @@ def test_what_is_seen_from_outside_is_in_the_catalogue(tmp_path: Path) -> None:
     for key in COUNTERS:
         family, name, labels, help_ = json.loads(key)
         found[name] = "counter", help_, set(labels)
+    del found[CACHE_OPERATIONS_TOTAL.name]
     # The one family that workers and the exporter have in common.
     (shared,) = definitions_of(Group.SECURITY)
     assert found.pop(shared.name) == (shared.type, shared.help, set(shared.labels))
