@@ -9,7 +9,7 @@ from functools import partial
 from authly.monitoring.definitions import Definition
 from authly.monitoring.instruments import Instruments, Lookup
 from authly.monitoring.labels import OTHER
-from authly.monitoring.multiprocess.bound import Increment, Observation, increment
+from authly.monitoring.multiprocess.bound import Increment, Observation, increment, observation
 
 Labels = tuple[str, ...]
 
@@ -102,7 +102,7 @@ class ClosedHistogram:
 
     def _find(self, labels: Labels) -> Observation:
         closed = self._vocabularies.close(labels)
-        made: Observation = self._histogram.labels(*closed).observe
+        made = observation(self._histogram.labels(*closed), self._failed)
         if closed == labels:
             self._children[labels] = made
         return made
