@@ -4,10 +4,12 @@ from functools import partial
 
 from authly.core.cache import CacheMetrics, Caches, NullCacheMetrics
 from authly.core.database import Pool, connect
-from authly.core.invalidation import PostgresChannel, RedisChannel
+from authly.core.invalidation import Channel, PostgresChannel, RedisChannel, WatchedChannel
 from authly.core.rate_limits import PostgresStore, RedisStore, Store
 from authly.core.repository import Database
+from authly.core.resource_manager import NullResourceMetrics, ResourceMetrics
 from authly.core.valkey import create_client
+from authly.monitoring.labels import Dependency, StartupPhase
 from authly.settings import Settings
 
 
@@ -22,6 +24,7 @@ class SharedState:
         pool: of its connections.
         database_url: where it is.
         metrics: is told what caches do.
+        dependencies: is told whether Valkey can be used.
     """
 
     def __init__(
@@ -31,12 +34,17 @@ class SharedState:
         pool: Pool,
         database_url: str,
         metrics: CacheMetrics | None = None,
+        dependencies: ResourceMetrics | None = None,
     ) -> None:
+        self._dependencies = dependencies or NullResourceMetrics()
         self._valkey = create_client(settings.redis_url, settings.redis_timeout) if settings.redis_url else None
         self.rate_limit_rows = PostgresStore(database)
         self.rate_limits: Store = RedisStore(self._valkey) if self._valkey else self.rate_limit_rows
-        channel = RedisChannel(self._valkey) if self._valkey else PostgresChannel(pool, partial(connect, database_url))
+        channel: Channel = PostgresChannel(pool, partial(connect, database_url))
+        if self._valkey:
+            channel = WatchedChannel(RedisChannel(self._valkey), self._valkey_answers, self._valkey_is_away)
         self.caches = Caches(channel, settings.cache_ttl, metrics or NullCacheMetrics())
+        self._has_started = False
 
     async def start(self) -> None:
         """Begin to listen for what other workers change."""
@@ -47,3 +55,19 @@ class SharedState:
         await self.caches.stop()
         if self._valkey is not None:
             await self._valkey.aclose()
+
+    async def memory(self) -> int:
+        """Return how much memory Valkey uses, in bytes; 0 without one."""
+        if self._valkey is None:
+            return 0
+        return int((await self._valkey.info("memory"))["used_memory"])
+
+    def _valkey_answers(self, seconds: float) -> None:
+        self._dependencies.update_dependency_connect_duration(Dependency.CACHE, seconds)
+        self._dependencies.update_dependency(Dependency.CACHE, up=True)
+        if not self._has_started:
+            self._has_started = True
+            self._dependencies.update_startup_duration(StartupPhase.CACHE, seconds)
+
+    def _valkey_is_away(self) -> None:
+        self._dependencies.update_dependency(Dependency.CACHE, up=False)
