@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench screenshots dashboards lock clean
+.PHONY: help run test test-fast check format bench screenshots dashboards metrics-page lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (ne
 
 dashboards: $(STAMP) ## write the dashboards of Grafana again (docker-compose/grafana/dashboards)
 	@$(BIN)/python -m dashboards
+
+metrics-page: $(STAMP) ## write docs/metrics.md from the definitions of the metrics
+	@$(BIN)/python -m tests.metrics_page
 
 lock: ## resolve the dependencies again into requirements.lock (hashes, no addresses)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }

@@ -1,5 +1,6 @@
 """The whole application, as ``authly serve`` runs it, with two workers and an embedded PostgreSQL."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.agent import REPOSITORY, AgentError
 from benchmarks.latency import free_ports, latencies_of
@@ -23,11 +24,13 @@ class Instance(NamedTuple):
         address: of the application.
         environment: its own, for commands that work on it.
         log: where it writes to.
+        state: what it keeps.
     """
 
     address: str
     environment: dict[str, str]
     log: Path
+    state: Path
 
 
 @contextmanager
@@ -60,7 +63,7 @@ def authly(**settings: str) -> Iterator[Instance]:
             )
         try:
             _wait_until_ready(process, address, log)
-            yield Instance(address, environment, log)
+            yield Instance(address, environment, log, Path(folder) / "state")
         finally:
             process.terminate()
             try:
@@ -68,6 +71,12 @@ def authly(**settings: str) -> Iterator[Instance]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def administer(instance: Instance, *arguments: str) -> Any:
+    """Return what a command of ``authly admin`` says."""
+    command = [sys.executable, "-m", "authly.cli", "admin", *arguments, "--json"]
+    return json.loads(subprocess.check_output(command, env=instance.environment))
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
