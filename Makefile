@@ -10,7 +10,7 @@ BENCH  := .venv-bench
 TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench screenshots metrics-page lock clean
+.PHONY: help run test test-fast check format bench screenshots dashboards metrics-page lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON a
 screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium)
 	@$(BIN)/python -m tests.status_screenshots
 	@$(BIN)/python -m tests.screenshots
+
+dashboards: $(STAMP) ## write the dashboards of Grafana again (docker-compose/grafana/dashboards)
+	@$(BIN)/python -m dashboards
 
 metrics-page: $(STAMP) ## write docs/metrics.md from the definitions of the metrics
 	@$(BIN)/python -m tests.metrics_page
