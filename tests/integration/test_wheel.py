@@ -118,6 +118,24 @@ def test_nothing_for_tests_benchmarks_or_load_is_installed(distributions: set[st
     assert not distributions & {"locust", "redis", "pip"}
 
 
+IMPORTED = """
+import ast, importlib.util, json, pathlib, authly
+names = set()
+for path in pathlib.Path(authly.__file__).parent.rglob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.split(".")[0])
+print(json.dumps([name for name in names if importlib.util.find_spec(name) is None]))
+"""
+
+
+def test_what_any_module_imports_is_installed(programs: Path) -> None:
+    """At its top or deep in a function: all but the client of Valkey, which is an extra."""
+    assert json.loads(run(programs / "python", "-c", IMPORTED).stdout) == ["redis"]
+
+
 def test_the_wheel_has_the_package_alone(wheel: Path) -> None:
     """Modules and their data, among them every migration and template; no test; the extras are named."""
     archive = zipfile.ZipFile(wheel)
