@@ -10,13 +10,20 @@ from tests.instance import REPOSITORY, Instance, free_port, get
 from tests.processes import kill, wait_until
 from tests.requirements import require
 
+PACKAGES = {
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
+}
 CONFIGURATION = REPOSITORY / "docker-compose/prometheus/prometheus.yml"
 
 
 def program(name: str) -> str:
-    """Return the path of one of Prometheus' programs."""
-    found = shutil.which(name)
-    require(name, found is not None, f"{name} is not installed: get Debian's package prometheus")
+    """Return the path of one of Prometheus' programs, or of Alertmanager's."""
+    found = shutil.which(f"prometheus-{name}" if name == "alertmanager" else name)
+    package = PACKAGES[name]
+    require(name, found is not None, f"{name} is not installed: get Debian's package {package}")
     assert found is not None
     return found
 

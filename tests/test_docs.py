@@ -27,6 +27,7 @@ from authly.api.metadata_router import metadata_router
 from authly.api.pages import Pages
 from authly.api.userinfo_router import userinfo_router
 from authly.cli.__main__ import authly
+from authly.monitoring.database_metrics import CONNECTION_STATES, POOL_OUTCOMES, QUERY_STATUSES
 from authly.monitoring.exporter.access.denials import Denials
 from authly.monitoring.exporter.access.guard import Guard
 from authly.monitoring.exporter.collectors import runner
@@ -43,7 +44,7 @@ from authly.monitoring.exporter.collectors.system import (
     container_families,
 )
 from authly.monitoring.gunicorn.recorder import COUNTERS
-from authly.monitoring.labels import SecurityEvent, Severity
+from authly.monitoring.labels import Dependency, SecurityEvent, Severity, StartupPhase, ThreadPool
 from authly.monitoring.master_facts import EXIT_REASONS, ListenerFacts, MasterFacts, WorkerFacts, namespace, write
 from authly.monitoring.metrics import AuthlyMetrics
 from authly.monitoring.multiprocess.collector import DirectoryCollector
@@ -52,6 +53,7 @@ from authly.monitoring.multiprocess.lease import MASTER, Lease
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
 from authly.monitoring.multiprocess.value_file import ValueFile
 from authly.monitoring.multiprocess.values import DROP_REASONS, DROPPED_SERIES
+from authly.monitoring.runtime_metrics import GC_GENERATIONS, TASK_STATES
 from authly.settings import Settings, variable_name
 from tests.instance import REPOSITORY
 
@@ -153,6 +155,14 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
         *EXIT_REASONS,
         *SecurityEvent,
         *Severity,
+        *CONNECTION_STATES,
+        *POOL_OUTCOMES,
+        *QUERY_STATUSES,
+        *Dependency,
+        *StartupPhase,
+        *ThreadPool,
+        *GC_GENERATIONS,
+        *TASK_STATES,
     ],
 )
 def test_every_label_value_is_documented(value: str) -> None:

@@ -1,5 +1,6 @@
 """The composition root: the one place where Authly's parts are put together."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,9 +32,11 @@ from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.repository import Database
 from authly.core.resource_manager import ResourceManager
+from authly.core.worker_collector import Tasks, WorkerCollector
 from authly.identity import Identity, create_first_administrator
 from authly.measuring import exporter_configuration
 from authly.middleware import surround
+from authly.monitoring.labels import StartupPhase, ThreadPool
 from authly.monitoring.metrics import AuthlyMetrics, Metrics, NullMetrics
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess import values
@@ -58,24 +61,33 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         EmbeddedPostgresError: no database is configured, and none can be started.
         SecretKeyError: no secret key is configured, and none can be made.
     """
+    began = time.perf_counter()
     settings = settings or load_settings()
+    settings_took = time.perf_counter() - began
     logging.configure(settings.log_level, settings.log_format)
-    # Under Gunicorn the master has started the embedded server by now, and the settings say where it is.
-    embedded_postgres = EmbeddedPostgres(settings.state_path)
-    database_url = settings.database_url or embedded_postgres.start()
-    resources = ResourceManager(database_url, settings.database_pool_size)
-    database = Database(resources.pool, availability=resources, timeout=settings.database_timeout)
-    identity = Identity(settings, database)
-    resources.before_ready(lambda: create_first_administrator(settings, identity.users))
     metrics: Metrics = NullMetrics()
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
         metrics = AuthlyMetrics()
+    # Under Gunicorn the master has started the embedded server by now, and the settings say where it is.
+    embedded_postgres = EmbeddedPostgres(settings.state_path)
+    database_url = settings.database_url or embedded_postgres.start()
+    resources = ResourceManager(database_url, settings.database_pool_size, metrics, began)
+    database = Database(resources.pool, metrics, availability=resources, timeout=settings.database_timeout)
+    identity = Identity(settings, database)
+    resources.before_ready(lambda: create_first_administrator(settings, identity.users))
     shared = SharedState(settings, database, resources.pool, database_url, metrics)
     server = OAuthServer(settings, database, identity.audit, caches=shared.caches)
     jobs = upkeep(settings, database_url, identity, server, shared.rate_limit_rows, metrics)
     # What they work on has to be there.
     resources.before_ready(jobs.start)
+    passwords = identity.hasher
+    collector = WorkerCollector(
+        metrics,
+        resources.pool.get_stats,
+        {ThreadPool.PASSWORDS: lambda: Tasks(passwords.running(), passwords.waiting())},
+        settings.metrics_collection_interval,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -83,12 +95,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await resources.start()
         await shared.start()
         metrics.update_application_info(settings.environment)
+        metrics.update_startup_duration(StartupPhase.SETTINGS, settings_took)
         if settings.metrics_enabled:
             start_sampling(settings.metrics_collection_interval)
+            await collector.start()
         yield
         stop_sampling()
         await jobs.stop()
         await shared.stop()
+        await collector.stop()
         await resources.stop()
         identity.hasher.close()
 

@@ -1,14 +1,25 @@
 """From settings to what all workers of all instances have in common, besides the database itself."""
 
 from functools import partial
+from typing import Protocol
 
 from authly.core.cache import CacheMetrics, Caches, NullCacheMetrics
 from authly.core.database import Pool, connect
-from authly.core.invalidation import PostgresChannel, RedisChannel
+from authly.core.invalidation import Channel, PostgresChannel, RedisChannel, WatchedChannel
 from authly.core.rate_limits import PostgresStore, RedisStore, Store
 from authly.core.repository import Database
+from authly.core.resource_manager import NullResourceMetrics, ResourceMetrics
 from authly.core.valkey import create_client
+from authly.monitoring.labels import Dependency, StartupPhase
 from authly.settings import Settings
+
+
+class SharedStateMetrics(CacheMetrics, ResourceMetrics, Protocol):
+    """What caches and connections tell."""
+
+
+class NullSharedStateMetrics(NullCacheMetrics, NullResourceMetrics):
+    """Is told in vain."""
 
 
 class SharedState:
@@ -21,7 +32,7 @@ class SharedState:
         database: where limits are counted if there is no Valkey.
         pool: of its connections.
         database_url: where it is.
-        metrics: is told what caches do.
+        metrics: is told what caches do, and whether Valkey can be used.
     """
 
     def __init__(
@@ -30,13 +41,17 @@ class SharedState:
         database: Database,
         pool: Pool,
         database_url: str,
-        metrics: CacheMetrics | None = None,
+        metrics: SharedStateMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or NullSharedStateMetrics()
         self._valkey = create_client(settings.redis_url) if settings.redis_url else None
         self.rate_limit_rows = PostgresStore(database)
         self.rate_limits: Store = RedisStore(self._valkey) if self._valkey else self.rate_limit_rows
-        channel = RedisChannel(self._valkey) if self._valkey else PostgresChannel(pool, partial(connect, database_url))
-        self.caches = Caches(channel, settings.cache_ttl, metrics or NullCacheMetrics())
+        channel: Channel = PostgresChannel(pool, partial(connect, database_url))
+        if self._valkey:
+            channel = WatchedChannel(RedisChannel(self._valkey), self._valkey_answers, self._valkey_is_away)
+        self.caches = Caches(channel, settings.cache_ttl, self._metrics)
+        self._has_started = False
 
     async def start(self) -> None:
         """Begin to listen for what other workers change."""
@@ -47,3 +62,13 @@ class SharedState:
         await self.caches.stop()
         if self._valkey is not None:
             await self._valkey.aclose()
+
+    def _valkey_answers(self, seconds: float) -> None:
+        self._metrics.update_dependency_connect_duration(Dependency.CACHE, seconds)
+        self._metrics.update_dependency(Dependency.CACHE, up=True)
+        if not self._has_started:
+            self._has_started = True
+            self._metrics.update_startup_duration(StartupPhase.CACHE, seconds)
+
+    def _valkey_is_away(self) -> None:
+        self._metrics.update_dependency(Dependency.CACHE, up=False)

@@ -236,7 +236,7 @@ def test_a_full_disk_costs_series_but_no_request(
     worker_class: str, make_disk: Callable[[int], Path], make_instance: MakeInstance
 ) -> None:
     """On a full disk requests are answered and no worker dies; with room again it counts, and says what was dropped."""
-    small_disk = make_disk(64)
+    small_disk = make_disk(512)
     ballast = small_disk / "ballast"
     _fill(ballast)
     instance = make_instance(
@@ -270,7 +270,7 @@ def test_a_disk_that_fills_up_does_not_kill_a_worker(
     make_disk: Callable[[int], Path], make_instance: MakeInstance
 ) -> None:
     """Series that exist go on counting on a disk that has filled up since; more of them cost no worker its life."""
-    small_disk = make_disk(128)
+    small_disk = make_disk(512)
     instance = make_instance(AUTHLY_WORKERS="1", PROMETHEUS_MULTIPROC_DIR=str(small_disk)).start()
     wait_until(lambda: len(instance.workers()) == 1)
     workers = instance.workers()

@@ -1,6 +1,5 @@
 """A real Prometheus scrapes a real instance."""
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ import pytest
 from tests.administration import Administration
 from tests.instance import Instance, parse, total
 from tests.processes import kill, wait_until
-from tests.prometheus import CONFIGURATION, Prometheus, program
+from tests.prometheus import Prometheus, program
 
 
 @pytest.fixture
@@ -106,11 +105,3 @@ def test_promtool_accepts_the_exposition(instance: Instance, accept: str) -> Non
     check = subprocess.run([program("promtool"), "check", "metrics"], input=body, capture_output=True, check=False)
     assert (check.returncode, check.stdout, check.stderr) == (0, b"", b"")
     assert parse(body.decode())
-
-
-def test_the_shipped_configuration_is_valid() -> None:
-    """`promtool check config` accepts the configuration that the compose stack mounts."""
-    check = subprocess.run(
-        [program("promtool"), "check", "config", str(CONFIGURATION)], capture_output=True, check=False, env=os.environ
-    )
-    assert check.returncode == 0, check.stderr

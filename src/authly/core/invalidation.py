@@ -5,6 +5,7 @@ not own what is cached, which is :mod:`authly.core.cache`.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -106,3 +107,44 @@ class RedisChannel:
                     on_message(message["data"])
         finally:
             await subscription.aclose()  # type: ignore[no-untyped-call]
+
+
+class WatchedChannel:
+    """Another channel, and somebody who wants to know whether it can be used.
+
+    Args:
+        channel: the other one.
+        on_connected: called with the seconds that it took to begin to listen.
+        on_lost: called when listening has ended, or could not begin.
+        clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        on_connected: Callable[[float], None],
+        on_lost: Callable[[], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._channel = channel
+        self._on_connected = on_connected
+        self._on_lost = on_lost
+        self._clock = clock
+
+    async def publish(self, message: str) -> None:
+        """Send a message to everybody who listens."""
+        await self._channel.publish(message)
+
+    async def listen(self, on_listening: Callable[[], None], on_message: Callable[[str], None]) -> None:
+        """Listen until the connection is lost, and raise why."""
+        began = self._clock()
+
+        def listening() -> None:
+            self._on_connected(self._clock() - began)
+            on_listening()
+
+        try:
+            await self._channel.listen(listening, on_message)
+        except Exception:
+            self._on_lost()
+            raise

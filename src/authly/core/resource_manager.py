@@ -6,9 +6,10 @@ fails to start ends the whole service, so a database that is away is waited for 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
@@ -17,6 +18,7 @@ from psycopg_pool import PoolTimeout
 from authly.core.database import FULL, Pool, connect, create_pool, explain
 from authly.core.migrations import MigrationError, installation_id, migrate
 from authly.core.repository import DatabaseUnavailableError
+from authly.monitoring.labels import Dependency, StartupPhase
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 5.0
 _POOL_TIMEOUT, _ASK_TIMEOUT, _JUDGE_TIMEOUT = 0.4, 0.5, 0.4
@@ -39,15 +41,57 @@ class Readiness:
     reason: str
 
 
+class ResourceMetrics(Protocol):
+    """What is told of the start, and of whether the database can be used."""
+
+    def update_startup_duration(self, phase: StartupPhase, seconds: float) -> None:
+        """Note how long a phase of the start took."""
+
+    def update_dependency(self, dependency: Dependency, *, up: bool) -> None:
+        """Note whether a dependency can be used."""
+
+    def update_dependency_connect_duration(self, dependency: Dependency, seconds: float) -> None:
+        """Note how long it took to connect."""
+
+    def update_config_valid(self, *, valid: bool) -> None:
+        """Note whether the configuration can be used."""
+
+
+class NullResourceMetrics:
+    """Is told in vain."""
+
+    def update_startup_duration(self, phase: StartupPhase, seconds: float) -> None:
+        """Do nothing."""
+
+    def update_dependency(self, dependency: Dependency, *, up: bool) -> None:
+        """Do nothing."""
+
+    def update_dependency_connect_duration(self, dependency: Dependency, seconds: float) -> None:
+        """Do nothing."""
+
+    def update_config_valid(self, *, valid: bool) -> None:
+        """Do nothing."""
+
+
 class ResourceManager:
     """Keep a worker connected to its database.
 
     Args:
         database_url: the PostgreSQL to use.
         pool_size: connections at most.
+        metrics: is told of the start, and of whether the database can be used.
+        began: when the worker began to start, by the clock.
+        clock: a monotonic clock, in seconds.
     """
 
-    def __init__(self, database_url: str, pool_size: int) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        pool_size: int,
+        metrics: ResourceMetrics | None = None,
+        began: float | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.pool: Pool = create_pool(database_url, pool_size)
         self.installation: UUID | None = None
         self._url = database_url
@@ -59,6 +103,10 @@ class ResourceManager:
         self._supervisor: asyncio.Task[None] | None = None
         self._away = True
         self._first_steps: list[Callable[[], Awaitable[None]]] = []
+        self._metrics = metrics or NullResourceMetrics()
+        self._clock = clock
+        self._began = clock() if began is None else began
+        self._has_started = False
 
     def before_ready(self, step: Callable[[], Awaitable[None]]) -> None:
         """Take a step when the pool is open for the first time, again and again until it succeeds."""
@@ -143,9 +191,13 @@ class ResourceManager:
                 await self._lost.wait()
 
     async def _connect(self) -> None:
+        began = self._clock()
         connection = await connect(self._url)
+        connected = self._clock()
+        self._metrics.update_dependency_connect_duration(Dependency.DATABASE, connected - began)
         try:
             applied = await migrate(connection)
+            migrated = self._clock()
             self.installation = await installation_id(connection)
         finally:
             await connection.close()
@@ -155,7 +207,14 @@ class ResourceManager:
             # Replaces connections that broke, now rather than when a request finds them.
             await self.pool.check()
         self._away = False
+        self._metrics.update_dependency(Dependency.DATABASE, up=True)
         await self._take_first_steps()
+        self._metrics.update_config_valid(valid=True)
+        if not self._has_started:
+            self._has_started = True
+            self._metrics.update_startup_duration(StartupPhase.DATABASE, connected - began)
+            self._metrics.update_startup_duration(StartupPhase.MIGRATIONS, migrated - connected)
+            self._metrics.update_startup_duration(StartupPhase.TOTAL, self._clock() - self._began)
         if not self._readiness.ready:
             _log.info(
                 "database_available",
@@ -191,9 +250,13 @@ class ResourceManager:
             trouble, detail = "migrations failed", str(error)
         elif isinstance(error, FirstStepError):
             trouble, detail = "first start failed", str(error)
+            # What the settings ask for is refused; the database answered.
+            self._metrics.update_config_valid(valid=False)
         else:
             trouble, detail = "database unreachable", explain(error, self._url)
         self._away = detail != FULL or self.pool.closed
+        if self._away and not isinstance(error, FirstStepError):
+            self._metrics.update_dependency(Dependency.DATABASE, up=False)
         # Once, not for each attempt.
         if not self._readiness.reason.startswith(trouble):
             _log.warning("database_unavailable", reason=f"{trouble}: {detail}")

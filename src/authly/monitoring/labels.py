@@ -32,6 +32,29 @@ class Severity(StrEnum):
     MEDIUM = "medium"
 
 
+class Dependency(StrEnum):
+    """What Authly needs of others."""
+
+    DATABASE = "database"
+    CACHE = "cache"
+
+
+class StartupPhase(StrEnum):
+    """A part of a worker's start."""
+
+    SETTINGS = "settings"
+    DATABASE = "database"
+    MIGRATIONS = "migrations"
+    CACHE = "cache"
+    TOTAL = "total"
+
+
+class ThreadPool(StrEnum):
+    """Threads that do what would hold up the event loop."""
+
+    PASSWORDS = "passwords"
+
+
 class Vocabulary:
     """A set of label values that may grow to a bound and no further.
 

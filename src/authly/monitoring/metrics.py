@@ -10,10 +10,13 @@ from typing import Protocol
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from authly import __version__
+from authly.monitoring.database_metrics import DatabaseMetrics, DatabaseRecorder, NullDatabaseMetrics
 from authly.monitoring.labels import SECURITY_EVENTS, SECURITY_EVENTS_HELP, SecurityEvent, Severity
+from authly.monitoring.lifecycle_metrics import LifecycleMetrics, LifecycleRecorder, NullLifecycleMetrics
 from authly.monitoring.middleware import Exchange, HTTPMetrics
 from authly.monitoring.multiprocess.bound import Increment
 from authly.monitoring.request_metrics import NULL_EXCHANGE, REQUEST_BUCKETS, Lookup, RequestMetrics
+from authly.monitoring.runtime_metrics import NullRuntimeMetrics, RuntimeMetrics, RuntimeRecorder
 
 _SECURITY_EVENTS = (
     (SecurityEvent.METRICS_DENIED, Severity.LOW),
@@ -24,7 +27,7 @@ _SECURITY_EVENTS = (
 )
 
 
-class Metrics(HTTPMetrics, Protocol):
+class Metrics(HTTPMetrics, DatabaseRecorder, RuntimeRecorder, LifecycleRecorder, Protocol):
     """What can be recorded."""
 
     def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
@@ -52,7 +55,7 @@ class Metrics(HTTPMetrics, Protocol):
         """Count an operation of a cache."""
 
 
-class NullMetrics:
+class NullMetrics(NullDatabaseMetrics, NullRuntimeMetrics, NullLifecycleMetrics):
     """Records nothing."""
 
     def __init__(self) -> None:
@@ -84,7 +87,7 @@ class NullMetrics:
         """Do nothing."""
 
 
-class AuthlyMetrics(RequestMetrics):
+class AuthlyMetrics(RequestMetrics, DatabaseMetrics, RuntimeMetrics, LifecycleMetrics):
     """Records into metrics of prometheus-client.
 
     Args:
@@ -92,7 +95,10 @@ class AuthlyMetrics(RequestMetrics):
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        super().__init__("authly", registry)
+        RequestMetrics.__init__(self, "authly", registry)
+        DatabaseMetrics.__init__(self, registry, self.label_overflow, self._report_failure)
+        RuntimeMetrics.__init__(self, registry, self._report_failure)
+        LifecycleMetrics.__init__(self, registry, self._report_failure)
         self.security_events = Counter(
             f"{SECURITY_EVENTS}_total",
             SECURITY_EVENTS_HELP,

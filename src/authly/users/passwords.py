@@ -89,6 +89,7 @@ class PasswordHasher:
         )
         # Threads start with the first password, and so in the worker and not before a fork.
         self._threads = ThreadPoolExecutor(threads, "authly-password", initializer=_be_nice)
+        self._at_once = threads
         self._places = threads + queue
         self._taken = 0
         # Somebody's who does not exist, to take the same time over them.
@@ -116,6 +117,14 @@ class PasswordHasher:
     def is_outdated(self, password_hash: str) -> bool:
         """Tell whether a hash was made with other parameters than those of today."""
         return self._argon2.check_needs_rehash(password_hash)
+
+    def running(self) -> int:
+        """Return how many passwords are being hashed."""
+        return min(self._taken, self._at_once)
+
+    def waiting(self) -> int:
+        """Return how many passwords wait to be hashed."""
+        return self._taken - self.running()
 
     def close(self) -> None:
         """End the threads; what waits is not hashed."""

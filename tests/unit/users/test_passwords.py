@@ -111,11 +111,13 @@ async def test_whoever_comes_when_too_many_wait_is_turned_away() -> None:
     await asyncio.sleep(0)
     with pytest.raises(HasherBusyError):
         await hasher.hash("one too many")
+    assert (hasher.running(), hasher.waiting()) == (1, 2)
     waiting[2].cancel()
     await asyncio.sleep(0)
     gate.set()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert await hasher.hash("welcome")
+    assert (hasher.running(), hasher.waiting()) == (0, 0)
 
 
 async def test_closing() -> None:

@@ -31,6 +31,7 @@ class Bound:
         self.count = bound.increment(self.counter, self._fail)
         self.begin = bound.increment(self.gauge, self._fail)
         self.end = bound.completion(self.gauge, self.histogram, self._fail)
+        self.tally = bound.tally(self.counter, self.histogram, self._fail)
 
     def _fail(self) -> None:
         self.failures += 1
@@ -80,6 +81,8 @@ def test_what_is_bound_does_what_the_metrics_own_calls_do(metrics: Bound) -> Non
     metrics.histogram.observe(3.0)
     metrics.end(3.0)
     assert metrics.numbers() == (2.0, 1.0, 7.0, [1.0, 0.0, 2.0])
+    metrics.tally(2.0)
+    assert metrics.numbers() == (3.0, 1.0, 9.0, [1.0, 1.0, 2.0])
 
 
 def test_threads_lose_nothing(metrics: Bound) -> None:
@@ -171,7 +174,8 @@ def test_what_cannot_be_written_is_told_and_raises_nothing(metrics: Bound, monke
     monkeypatch.setattr(type(metrics.counter._value), "inc", broken)
     metrics.count()
     metrics.end(1.0)
-    assert metrics.failures == 2
+    metrics.tally(1.0)
+    assert metrics.failures == 3
 
 
 @pytest.mark.parametrize("name", ["count", "begin", "end"])

@@ -1,0 +1,118 @@
+"""The rules and alerts that the project ships, for tests."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import promql_parser
+import yaml
+
+from tests.instance import REPOSITORY
+
+PROMETHEUS = REPOSITORY / "docker-compose/prometheus"
+RULES = sorted((PROMETHEUS / "rules").glob("*.yaml"))
+ALERTMANAGER_CONFIGURATION = REPOSITORY / "docker-compose/alertmanager/alertmanager.yml"
+RUNBOOKS = REPOSITORY / "docs/runbooks"
+
+# What Prometheus itself knows of each target.
+OF_PROMETHEUS = {"up", "scrape_duration_seconds"}
+
+
+class Rule(NamedTuple):
+    """A rule: one that alerts or one that records."""
+
+    file: Path
+    alert: str
+    record: str
+    expression: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """What it is called, with the labels that tell it from others of the same name."""
+        own = [value for name, value in self.labels.items() if name in {"window", "resource"}]
+        return "-".join([self.alert or self.record, *own])
+
+
+def rules() -> list[Rule]:
+    """Return all rules, in the order in which they are written."""
+    return [
+        Rule(
+            file,
+            rule.get("alert", ""),
+            rule.get("record", ""),
+            rule["expr"],
+            rule.get("labels", {}),
+            rule.get("annotations", {}),
+        )
+        for file in RULES
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+
+
+ALERTS = [rule for rule in rules() if rule.alert]
+RECORDS = {rule.record: rule for rule in rules() if rule.record}
+
+
+class Selector(NamedTuple):
+    """What an expression selects: a name, and the labels it asks for (operator and value of each)."""
+
+    name: str
+    labels: dict[str, tuple[str, str]]
+
+
+class _Found:
+    """Collects what an expression mentions."""
+
+    def __init__(self) -> None:
+        self.selectors: list[Selector] = []
+        self.labels: set[str] = set()
+
+    def look_at(self, expression: Any) -> None:
+        match expression:
+            case promql_parser.VectorSelector():
+                matchers = {
+                    matcher.name: (str(matcher.op), matcher.value) for matcher in expression.matchers.matchers
+                }
+                self.selectors.append(Selector(expression.name or "", matchers))
+                self.labels.update(matchers)
+            case promql_parser.MatrixSelector():
+                self.look_at(expression.vector_selector)
+            case promql_parser.Call():
+                for argument in expression.args:
+                    self.look_at(argument)
+            case promql_parser.AggregateExpr():
+                self.look_at(expression.expr)
+                if expression.modifier is not None:
+                    self.labels.update(expression.modifier.labels)
+            case promql_parser.BinaryExpr():
+                self.look_at(expression.lhs)
+                self.look_at(expression.rhs)
+                if expression.modifier is not None and expression.modifier.matching is not None:
+                    self.labels.update(expression.modifier.matching.labels)
+            case promql_parser.ParenExpr() | promql_parser.UnaryExpr() | promql_parser.SubqueryExpr():
+                self.look_at(expression.expr)
+            case _:
+                assert isinstance(expression, promql_parser.NumberLiteral | promql_parser.StringLiteral), expression
+
+
+def mentioned(expression: str) -> tuple[list[Selector], set[str]]:
+    """Return what an expression selects, and every label that it names.
+
+    Raises:
+        ValueError: it cannot be parsed.
+    """
+    found = _Found()
+    found.look_at(promql_parser.parse(expression))
+    return found.selectors, found.labels
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Yield the commands of a page's examples, continued lines put together."""
+    for block in re.findall(r"^ *```console\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.strip().startswith("$ "):
+                yield line.strip()[2:]
