@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench screenshots check-image lock clean
+.PHONY: help run test test-fast check format bench screenshots kubernetes check-image lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON a
 screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium)
 	@$(BIN)/python -m tests.status_screenshots
 	@$(BIN)/python -m tests.screenshots
+
+kubernetes: $(STAMP) ## write the rules of docker-compose/prometheus/rules as deploy/kubernetes/prometheusrule.yaml
+	@$(BIN)/python deploy/kubernetes/prometheusrule.py > deploy/kubernetes/prometheusrule.yaml
 
 check-image: $(STAMP) ## carry out the Dockerfile in a plain root file system (root, Debian's debootstrap, three minutes)
 	@$(BIN)/python -m tests.image

@@ -74,9 +74,7 @@ class _Found:
     def look_at(self, expression: Any) -> None:
         match expression:
             case promql_parser.VectorSelector():
-                matchers = {
-                    matcher.name: (str(matcher.op), matcher.value) for matcher in expression.matchers.matchers
-                }
+                matchers = {matcher.name: (str(matcher.op), matcher.value) for matcher in expression.matchers.matchers}
                 self.selectors.append(Selector(expression.name or "", matchers))
                 self.labels.update(matchers)
             case promql_parser.MatrixSelector():
