@@ -10,7 +10,7 @@ BENCH  := .venv-bench
 TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench screenshots dashboards metrics-page lock clean
+.PHONY: help run test test-fast check format bench screenshots dashboards metrics-page kubernetes check-image lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,12 +66,22 @@ dashboards: $(STAMP) ## write the dashboards of Grafana again (docker-compose/gr
 metrics-page: $(STAMP) ## write docs/metrics.md from the definitions of the metrics
 	@$(BIN)/python -m tests.metrics_page
 
+kubernetes: $(STAMP) ## write the rules of docker-compose/prometheus/rules as deploy/kubernetes/prometheusrule.yaml
+	@$(BIN)/python deploy/kubernetes/prometheusrule.py > deploy/kubernetes/prometheusrule.yaml
+
+check-image: $(STAMP) ## carry out the Dockerfile in a plain root file system (root, Debian's debootstrap, three minutes)
+	@$(BIN)/python -m tests.image
+
 lock: ## resolve the dependencies again into requirements.lock (hashes, no addresses)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' --all-extras --group dev pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' --group bench --constraint requirements.lock --output-file benchmarks/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --extra redis --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --group build --constraint requirements.lock --output-file deploy/build.lock
 
 clean: ## remove the environment and the caches (never the state directory .authly)
 	@rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -4,6 +4,7 @@ Owns every ``AUTHLY_*`` variable and ``PROMETHEUS_MULTIPROC_DIR``: name, type, d
 operator what a variable accepts. Does not act on any of them.
 """
 
+import importlib.util
 import ipaddress
 import os
 import re
@@ -15,7 +16,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr, ValidationError, ValidationInfo
 from pydantic.config import JsonDict
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from authly.monitoring.labels import LABEL_NAMES, RESERVED_LABEL_NAMES, Group
 from authly.monitoring.resolution import Resolution
@@ -26,6 +33,8 @@ _RATE = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)")
 _PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 # The one environment in which Authly makes up what it was not told.
 DEVELOPMENT = "development"
+# Not a setting, but where settings are: containers, systemd and Kubernetes hand secrets over as files.
+SECRETS_DIRECTORY = "AUTHLY_SECRETS_DIR"
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # No path: metadata is found below the host (RFC 8414, section 3), and clients compare issuers character by character.
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
@@ -609,6 +618,23 @@ class Settings(BaseSettings):
         validation_alias="PROMETHEUS_MULTIPROC_DIR",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read what the environment does not have from the directory of secrets, if it names one."""
+        directory = os.environ.get(SECRETS_DIRECTORY)
+        if not directory:
+            return init_settings, env_settings
+        if not os.access(directory, os.R_OK | os.X_OK):
+            raise SettingsError(f"{SECRETS_DIRECTORY} holds {directory!r}, but accepts a directory that can be read.")
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, directory)
+
     @cached_property
     def state_path(self) -> Path:
         """The state directory as an absolute path."""
@@ -722,14 +748,14 @@ def _held(field: str, held: Any) -> str:
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment, and what it does not have from the directory of secrets.
 
     Raises:
-        SettingsError: a variable holds something it does not accept. The message has one line for each: the
-            variable, what it holds, what it accepts.
+        SettingsError: a variable holds something it does not accept, or asks for a package that is not installed.
+            The message has one line for each: the variable, what it holds, what it accepts.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         names = {variable_name(field): field for field in Settings.model_fields}
         lines = []
@@ -740,3 +766,10 @@ def load_settings() -> Settings:
             shown = _held(field, problem["input"])
             lines.append(f"{variable_name(field)} holds {shown}, but accepts {accepts(field)}.")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from error
+    # Here, where it is one line; in a worker it would be a traceback, and the end of the service.
+    if settings.redis_url is not None and importlib.util.find_spec("redis") is None:
+        raise SettingsError(
+            "AUTHLY_REDIS_URL is set, but the package that speaks with Valkey and Redis is not installed. Install "
+            "authly[redis], or unset the variable: PostgreSQL does the same."
+        )
+    return settings

@@ -251,3 +251,40 @@ def test_settings_are_shown_with_their_origin(monkeypatch: pytest.MonkeyPatch) -
 def test_secrets_are_not_shown(field: str, value: object, expected: str) -> None:
     """By their type, and text by the name of the setting too; files of secrets and numbers about them are."""
     assert _shown(field, value) == expected
+
+
+def test_secrets_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file holds the value of the variable it is named after; the variable itself comes first."""
+    (tmp_path / "AUTHLY_SECRET_KEY").write_text("k" * 40 + "\n")
+    (tmp_path / "AUTHLY_DATABASE_URL").write_text("postgresql://u:from-a-file@host/db\n")
+    (tmp_path / "another").write_text("of somebody else")
+    monkeypatch.setenv("AUTHLY_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("AUTHLY_DATABASE_URL", "postgresql://u:from-the-environment@host/db")
+    settings = load_settings()
+    assert settings.secret_key is not None
+    assert settings.secret_key.get_secret_value() == "k" * 40
+    assert settings.database_url == "postgresql://u:from-the-environment@host/db"
+
+
+def test_a_wrong_secret_in_a_file_is_named_like_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is wrong is said in the same words, and the secret is not shown."""
+    (tmp_path / "AUTHLY_SECRET_KEY").write_text("hunter2")
+    monkeypatch.setenv("AUTHLY_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(SettingsError, match=r"^AUTHLY_SECRET_KEY holds a value that is not shown"):
+        load_settings()
+
+
+def test_a_directory_of_secrets_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without it, Authly would start with secrets that nobody chose."""
+    monkeypatch.setenv("AUTHLY_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match=r"^AUTHLY_SECRETS_DIR holds '.*nowhere'"):
+        load_settings()
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Valkey without its client is an error of the settings, not of a worker."""
+    monkeypatch.setenv("AUTHLY_REDIS_URL", "redis://127.0.0.1/0")
+    assert load_settings().redis_url == "redis://127.0.0.1/0"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"Install authly\[redis\]"):
+        load_settings()
