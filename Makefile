@@ -6,9 +6,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # The benchmarks need the peers, which nothing else shall have beside it.
 BENCH  := .venv-bench
+# The load generator, and nothing of Authly beside it.
+LOAD   := .venv-load
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench screenshots lock clean
+.PHONY: help run test test-fast check format bench load soak screenshots lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +56,18 @@ $(BENCH)/.installed: requirements.lock benchmarks/requirements.lock pyproject.to
 bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON and plot below benchmarks/results
 	@$(BENCH)/bin/python -m benchmarks
 
+$(LOAD)/.installed: loadtests/requirements.lock
+	@rm -rf $(LOAD)
+	@$(PYTHON) -m venv $(LOAD)
+	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r loadtests/requirements.lock
+	@touch $@
+
+load: $(STAMP) $(LOAD)/.installed ## what measuring costs under load, judged by its budgets; about six minutes
+	@$(BIN)/python -m loadtests gate
+
+soak: $(STAMP) $(LOAD)/.installed ## load and chaos for some minutes; MINUTES and SEED choose
+	@$(BIN)/python -m loadtests soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium)
 	@$(BIN)/python -m tests.status_screenshots
 	@$(BIN)/python -m tests.screenshots
@@ -64,6 +78,8 @@ lock: ## resolve the dependencies again into requirements.lock (hashes, no addre
 		--custom-compile-command 'make lock' --all-extras --group dev pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' --group bench --constraint requirements.lock --output-file benchmarks/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --group load --output-file loadtests/requirements.lock
 
 clean: ## remove the environment and the caches (never the state directory .authly)
-	@rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf $(VENV) $(BENCH) $(LOAD) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -21,20 +21,25 @@ class Instance(NamedTuple):
 
     Args:
         address: of the application.
+        metrics_address: of the exporter.
         environment: its own, for commands that work on it.
         log: where it writes to.
+        master: its process id.
     """
 
     address: str
+    metrics_address: str
     environment: dict[str, str]
     log: Path
+    master: int
 
 
 @contextmanager
-def authly(**settings: str) -> Iterator[Instance]:
+def authly(*options: str, **settings: str) -> Iterator[Instance]:
     """Run Authly.
 
     Args:
+        options: for Gunicorn.
         settings: variables of the environment, besides those that say where it is.
     """
     address, metrics_address = (f"127.0.0.1:{port}" for port in free_ports(2))
@@ -51,7 +56,7 @@ def authly(**settings: str) -> Iterator[Instance]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "authly.cli", "serve"],
+                [sys.executable, "-m", "authly.cli", "serve", *options],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -60,7 +65,7 @@ def authly(**settings: str) -> Iterator[Instance]:
             )
         try:
             _wait_until_ready(process, address, log)
-            yield Instance(address, environment, log)
+            yield Instance(address, metrics_address, environment, log, process.pid)
         finally:
             process.terminate()
             try:

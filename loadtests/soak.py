@@ -1,0 +1,390 @@
+"""The soak: load and mishaps, drawn from a seed, and invariants that have to hold meanwhile.
+
+Owns what goes wrong and what must hold regardless. An upgrade of the master (SIGUSR2) is not among the mishaps:
+counters of one master's processes begin anew with the next.
+"""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from benchmarks.timing import Progress
+from loadtests import books, load, report, watch
+from loadtests.sides import Side, side
+
+HELD, BROKEN = 0, 1
+_LOOK_INTERVAL = 0.5
+# The exporter that is started after one was killed answers what waits in the backlog; nobody is refused.
+_SCRAPE_PATIENCE = 10.0
+# By what memory may have grown at the end: as many workers overlap then or now as a reload happens to leave.
+_MEMORY_GROWTH = 1.5
+# The name of a process that is not ours: what has it is read, found broken, and left out.
+_CORRUPT = "counter_99999{}.db"
+_CORRUPT_FILES = 3
+# After the last mishap.
+_RECOVERY_SECONDS = 30.0
+# What an exporter says of itself begins anew with the next one, and what is read of processes ends with them.
+_OF_PROCESSES = ("authly_exporter_", "authly_cpu_", "authly_context_switches", "gunicorn_worker_cpu", "process_")
+
+Series = dict[str, float]
+
+
+class Plan(NamedTuple):
+    """What is done.
+
+    Args:
+        seconds: how long.
+        every: seconds from one mishap to the next, on average.
+        users: of the closed loop.
+        mix: of the flows, as in LOAD_MIX; empty for the usual one.
+        workers: how many.
+        seed: what all choices follow from.
+    """
+
+    seconds: float
+    every: float
+    users: int
+    mix: str
+    workers: int
+    seed: int
+
+
+class Look(NamedTuple):
+    """What was seen at a moment.
+
+    Args:
+        at: seconds from the start.
+        memory: megabytes of master, workers and exporter.
+        files: of metrics.
+        scrape: milliseconds that it took.
+    """
+
+    at: float
+    memory: float
+    files: int
+    scrape: float
+
+
+@dataclass
+class Soaked:
+    """What came of it."""
+
+    plan: Plan
+    log: list[tuple[float, str]] = field(default_factory=list)
+    mishaps: Counter[str] = field(default_factory=Counter)
+    samples: list[Look] = field(default_factory=list)
+    entries: list[books.Entry] = field(default_factory=list)
+    requests: list[tuple[float, int]] = field(default_factory=list)
+    invariants: dict[str, list[str]] = field(
+        default_factory=lambda: {
+            name: []
+            for name in (
+                "no counter falls",
+                "bookkeeping is exact",
+                "/metrics is up",
+                "memory is bounded",
+                "files are bounded",
+                "all workers are back at the end",
+            )
+        }
+    )
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that did not hold."""
+        return [f"{name}: {what}" for name, found in self.invariants.items() for what in found]
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Some figures."""
+        return {
+            "scrapes": len(self.samples),
+            "longest_scrape_ms": max((one.scrape for one in self.samples), default=0.0),
+            "largest_memory_mb": max((one.memory for one in self.samples), default=0.0),
+            "most_files": max((one.files for one in self.samples), default=0),
+            "worker_deaths": self.mishaps[KILL],
+        }
+
+    def line(self) -> str:
+        """Return it in a line."""
+        done = ", ".join(f"{count} x {name}" for name, count in self.mishaps.most_common())
+        facts = self.facts
+        return (
+            f"Seed {self.plan.seed}: {done}; {facts['scrapes']} scrapes, longest {facts['longest_scrape_ms']:.0f} ms"
+            f"; at most {facts['largest_memory_mb']:.0f} MB and {facts['most_files']:.0f} files; "
+            f"books: {books.summary(self.entries)}"
+        )
+
+    def per_second(self, wanted: Callable[[int], bool]) -> list[tuple[float, float]]:
+        """Return how many requests with wanted statuses ended in each second."""
+        counts = Counter(int(at) for at, status in self.requests if wanted(status))
+        return [(second, counts[second]) for second in range(int(self.requests[-1][0]) + 1)] if self.requests else []
+
+    def broken(self, invariant: str, what: str) -> None:
+        """Note that an invariant does not hold; the first few times are enough."""
+        if len(self.invariants[invariant]) < 5:
+            self.invariants[invariant].append(what)
+
+
+KILL = "worker killed"
+
+
+class Chaos:
+    """Makes things go wrong.
+
+    Args:
+        one: the instance.
+        random: what it follows from.
+    """
+
+    def __init__(self, one: Side, random: Random) -> None:
+        self._side = one
+        self._random = random
+        self._corrupted = 0
+        self._mishaps: list[tuple[float, str, Callable[[], bool]]] = [
+            (10, KILL, self._kill_worker),
+            (1, "reload (SIGHUP)", self._reload),
+            (2, "exporter killed", self._kill_exporter),
+            (1, "PostgreSQL restarted", self._restart_postgres),
+            (1, "slow scraper", self._scrape_slowly),
+            (1, "corrupt file", self._corrupt),
+        ]
+        self._slow: list[socket.socket] = []
+
+    def act(self) -> str:
+        """Do one thing; return what was done."""
+        weights = [weight for weight, _, _ in self._mishaps]
+        _, name, do = self._random.choices(self._mishaps, weights)[0]
+        return name if do() else ""
+
+    def close(self) -> None:
+        """Leave nothing open."""
+        for connection in self._slow:
+            connection.close()
+
+    def _kill_worker(self) -> bool:
+        # Drawn by its place: process ids differ from run to run.
+        place = self._random.random()
+        found = watch.workers(self._side.instance.master)
+        return bool(found) and _signal(found[int(place * len(found))], signal.SIGKILL)
+
+    def _reload(self) -> bool:
+        return _signal(self._side.instance.master, signal.SIGHUP)
+
+    def _kill_exporter(self) -> bool:
+        killed = [_signal(pid, signal.SIGKILL) for pid in watch.exporters(self._side.instance.master)]
+        return any(killed)
+
+    def _restart_postgres(self) -> bool:
+        """Let the server end at once; its keeper starts it again."""
+        # Where there is none, or nothing in it yet, it is being restarted.
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found = self._side.folder / "postgres/data/postmaster.pid"
+            return _signal(int(found.read_text().split()[0]), signal.SIGINT)
+        return False
+
+    def _scrape_slowly(self) -> bool:
+        """Ask for the metrics, and read nothing of the answer."""
+        address = urlsplit(self._side.metrics_url)
+        for old in self._slow[:-3]:
+            old.close()
+        self._slow = self._slow[-3:]
+        connection = socket.create_connection((address.hostname, address.port or 80), timeout=5)
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nhost: slow\r\n\r\n")
+        self._slow.append(connection)
+        return True
+
+    def _corrupt(self) -> bool:
+        """Leave a broken file behind, as a process that is not ours could."""
+        self._corrupted = self._corrupted % _CORRUPT_FILES + 1
+        path = self._side.folder / "metrics" / _CORRUPT.format(self._corrupted)
+        path.write_bytes(self._random.randbytes(self._random.choice((0, 7, 4096, 65_536))))
+        return True
+
+
+def _signal(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Observer(threading.Thread):
+    """Looks at everything that has to hold, twice a second.
+
+    Args:
+        one: the instance.
+        soaked: where to note what is seen.
+        started: when the run began, by time.monotonic.
+    """
+
+    def __init__(self, one: Side, soaked: Soaked, started: float) -> None:
+        super().__init__(daemon=True)
+        self._side = one
+        self._soaked = soaked
+        self._began = started
+        self._over = threading.Event()
+        self._last: Series = {}
+        self._series_seen = 0
+
+    def stop(self) -> None:
+        """End, after a last look."""
+        self._over.set()
+        self.join()
+        self._look()
+
+    def run(self) -> None:
+        """Look until it is over."""
+        while not self._over.wait(_LOOK_INTERVAL):
+            self._look()
+
+    def _look(self) -> None:
+        began = time.monotonic()
+        try:
+            exposition = _scrape(self._side.metrics_url)
+        except (OSError, http.client.HTTPException) as error:
+            self._soaked.broken("/metrics is up", f"{began - self._began:.1f} s: {error!r}")
+            return
+        took = (time.monotonic() - began) * 1e3
+        series = counters(exposition)
+        for name, value in self._last.items():
+            if series.get(name, -1.0) < value:
+                now = series.get(name, "gone")
+                self._soaked.broken("no counter falls", f"{began - self._began:.1f} s: {name} was {value}, is {now}")
+        self._last = series
+        memory = watch.memory(self._side.instance.master)
+        files = sum(entry.suffix == ".db" for entry in (self._side.folder / "metrics").iterdir())
+        self._soaked.samples.append(Look(began - self._began, memory, files, took))
+
+
+def _scrape(url: str) -> str:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=_SCRAPE_PATIENCE)
+    try:
+        try:
+            return _ask(connection, parts.path)
+        except (ConnectionResetError, BrokenPipeError, http.client.IncompleteRead):
+            # The exporter was killed while it answered. Nobody is refused: the next connection waits for the next one.
+            connection.close()
+            return _ask(connection, parts.path)
+    finally:
+        connection.close()
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> str:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    if answer.status != 200:
+        raise http.client.HTTPException(f"answered {answer.status}")
+    return text
+
+
+def counters(exposition: str) -> Series:
+    """Return the counters of an exposition, those of histograms too, that must never fall."""
+    kinds: dict[str, str] = {}
+    found: Series = {}
+    for line in exposition.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ", 3)
+            kinds[name] = kind
+        elif line and not line.startswith(("#", *_OF_PROCESSES)):
+            series, _, value = line.rpartition(" ")
+            name = series.partition("{")[0]
+            family = name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
+            if kinds.get(name) == "counter" or kinds.get(family) == "histogram":
+                found[series] = float(value)
+    return found
+
+
+def run(plan: Plan, output: Path, progress: Progress) -> int:
+    """Load, break and watch; report, and return the exit status."""
+    load.python()
+    soaked = Soaked(plan)
+    progress(f"starting {plan.workers} workers")
+    with side(metrics=True, workers=plan.workers, AUTHLY_GRACEFUL_TIMEOUT="5") as one:
+        _soak(soaked, one, progress)
+    report.write_soak(soaked, output)
+    return BROKEN if soaked.problems else HELD
+
+
+def _soak(soaked: Soaked, one: Side, progress: Progress) -> None:
+    plan = soaked.plan
+    random = Random(plan.seed)
+    before = books.counted(one.metrics_url)
+    files_before = sum(1 for _ in (one.folder / "metrics").glob("*.db"))
+    started = time.monotonic()
+    observer = Observer(one, soaked, started)
+    chaos = Chaos(one, random)
+    mix = {"mix": plan.mix} if plan.mix else {}
+    with load.running(
+        one.instance.address, one.seeds, plan.seconds, users=plan.users, think=0, random_seed=plan.seed, **mix
+    ) as traffic:
+        observer.start()
+        told = started
+        try:
+            while time.monotonic() - started < plan.seconds - 2 and not traffic.is_over():
+                time.sleep(min(random.expovariate(1 / plan.every), 4 * plan.every))
+                at = time.monotonic() - started
+                if name := chaos.act():
+                    soaked.mishaps[name] += 1
+                    soaked.log.append((at, name))
+                if time.monotonic() > told + 10:
+                    told = time.monotonic()
+                    done = ", ".join(f"{count} x {name}" for name, count in soaked.mishaps.items())
+                    progress(f"{at:.0f} of {plan.seconds:.0f} s: {done}; {len(soaked.problems)} problems")
+            found = traffic.result()
+        finally:
+            chaos.close()
+            observer.stop()
+    soaked.requests = [(at, kind.status) for at, kind, _ in found.requests]
+    _wait_for_workers(soaked, one)
+    try:
+        after = books.counted(one.metrics_url)
+    except OSError as error:
+        soaked.broken("/metrics is up", f"at the end: {error}")
+        return
+    soaked.entries = books.compare((kind for _, kind, _ in found.requests), before, after)
+    for entry in soaked.entries:
+        for problem in entry.problems():
+            soaked.broken("bookkeeping is exact", problem)
+    if not found.requests:
+        soaked.broken("bookkeeping is exact", "nothing was sent")
+    _judge_bounds(soaked, files_before)
+
+
+def _wait_for_workers(soaked: Soaked, one: Side) -> None:
+    deadline = time.monotonic() + _RECOVERY_SECONDS
+    while len(watch.workers(one.instance.master)) != soaked.plan.workers:
+        if time.monotonic() > deadline:
+            there = len(watch.workers(one.instance.master))
+            soaked.broken("all workers are back at the end", f"{there} of {soaked.plan.workers}")
+            return
+        time.sleep(0.1)
+
+
+def _judge_bounds(soaked: Soaked, files_before: int) -> None:
+    """Hold memory and files against what they may be."""
+    most = max((one.files for one in soaked.samples), default=0)
+    # A second reload may come while the workers of the first one still overlap.
+    may = 3 * files_before + _CORRUPT_FILES
+    if most > may:
+        soaked.broken("files are bounded", f"{most} files, where {may} can be needed")
+    quarter = max(1, len(soaked.samples) // 4)
+    early = sorted(one.memory for one in soaked.samples[:quarter])
+    late = sorted(one.memory for one in soaked.samples[-quarter:])
+    if early and late and late[len(late) // 2] > _MEMORY_GROWTH * early[len(early) // 2]:
+        grew = f"from {early[len(early) // 2]:.0f} to {late[len(late) // 2]:.0f} MB"
+        soaked.broken("memory is bounded", grew)
