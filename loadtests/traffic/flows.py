@@ -75,7 +75,7 @@ class BrowserLogin(Flow):
             "response_type": "code",
             "client_id": client["client_id"],
             "redirect_uri": client["redirect_uri"],
-            "scope": "profile email",
+            "scope": "openid profile email",
             "state": "a state",
             "code_challenge": challenge,
             "code_challenge_method": "S256",
@@ -129,6 +129,22 @@ class Refresh(BrowserLogin):
         token, self._token = self._token, ""
         answer = self.token_request(self._client, grant_type="refresh_token", refresh_token=token)
         self._token = answer["refresh_token"]
+
+
+class Userinfo(BrowserLogin):
+    """An application asks who its user is, as often as it shows a name."""
+
+    def __init__(self, wire: Wire, seeds: Seeds, random: Random) -> None:
+        super().__init__(wire, seeds, random)
+        self._client = random.choice(seeds.web)
+        self._token = ""
+
+    def perform(self) -> None:
+        """Ask; the user logged in once."""
+        # Where the answer is not what it should be, the token may have expired: the user logs in again.
+        token, self._token = self._token or self.log_in(self._client)["access_token"], ""
+        self.wire.ask("GET", "/oidc/userinfo", headers={"authorization": f"Bearer {token}"})
+        self._token = token
 
 
 class ClientCredentials(Flow):
@@ -192,6 +208,7 @@ class AdminReads(Flow):
 FLOWS: dict[str, type[Flow]] = {
     "browser_login": BrowserLogin,
     "refresh": Refresh,
+    "userinfo": Userinfo,
     "client_credentials": ClientCredentials,
     "introspection": Introspection,
     "discovery": Discovery,

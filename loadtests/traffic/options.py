@@ -9,6 +9,7 @@ from pathlib import Path
 MIX = {
     "browser_login": 2.0,
     "refresh": 6.0,
+    "userinfo": 6.0,
     "client_credentials": 10.0,
     "introspection": 40.0,
     "discovery": 6.0,

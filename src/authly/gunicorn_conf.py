@@ -107,7 +107,7 @@ def _start_database(server: Any) -> None:
 
 
 def _keep_database(server: Any) -> None:
-    """Start the embedded PostgreSQL again should it be gone; costs a quarter of a millisecond while it is there."""
+    """Replace the keeper of the embedded PostgreSQL should it be gone; a server that is gone is the keeper's matter."""
     if _embedded_postgres is None:
         return
     look_at = 0.0
@@ -117,9 +117,9 @@ def _keep_database(server: Any) -> None:
         if time.monotonic() < look_at:
             return
         try:
-            _embedded_postgres.start()
+            # Not start(), which waits for the server: meanwhile the master would replace neither workers nor exporter.
+            _embedded_postgres.keep()
         except EmbeddedPostgresError as error:
-            # Trying takes its time, in which the master does nothing else.
             look_at = time.monotonic() + 60.0
             server.log.error("%s", error)
 
