@@ -45,7 +45,7 @@ def authly(*options: str, **settings: str) -> Iterator[Instance]:
     address, metrics_address = (f"127.0.0.1:{port}" for port in free_ports(2))
     with tempfile.TemporaryDirectory(prefix="authly-") as folder:
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AUTHLY_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AUTHLY_", "PROMETHEUS_"))},
             "PYTHONPATH": str(REPOSITORY / "src"),
             "AUTHLY_BIND": address,
             "AUTHLY_METRICS_BIND": metrics_address,

@@ -29,6 +29,7 @@ class Entry(NamedTuple):
         answered: requests that were answered, by status.
         counted: requests that Authly counted, by status.
         unanswered: requests that were sent, and never answered.
+        doubtful: requests of those answered that may not have been counted, by status.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Entry(NamedTuple):
     answered: Mapping[int, int]
     counted: Mapping[int, int]
     unanswered: int
+    doubtful: Mapping[int, int] = {}
 
     @property
     def sent(self) -> int:
@@ -47,13 +49,14 @@ class Entry(NamedTuple):
 
         A request counts before its response starts, so what was answered has been counted. One that was not answered
         because its worker was killed may have been counted or not: answered <= counted <= sent. Where everything was
-        answered, this leaves nothing but equality.
+        answered, this leaves nothing but equality. What was answered while nothing could be stored may have been lost
+        with its worker.
         """
         what = f"{self.method} {self.endpoint}"
         found = [
             f"{what}: {count} answered with {status}, {self.counted.get(status, 0)} counted"
             for status, count in sorted(self.answered.items())
-            if self.counted.get(status, 0) < count
+            if self.counted.get(status, 0) < count - self.doubtful.get(status, 0)
         ]
         total = sum(self.counted.values())
         if total > self.sent:
@@ -83,27 +86,32 @@ def parse(exposition: str) -> Counted:
     return found
 
 
-def compare(requests: Iterable[Kind], before: Counted, after: Counted) -> list[Entry]:
+def compare(requests: Iterable[Kind], before: Counted, after: Counted, doubtful: Iterable[Kind] = ()) -> list[Entry]:
     """Return the books of a time between two scrapes.
 
     Args:
         requests: all that were sent meanwhile; status 0 for those that nobody answered.
         before: what had been counted.
         after: what has been counted.
+        doubtful: those requests that may not have been counted though they were answered.
     """
     sent = Counter(requests)
+    doubts = Counter(doubtful)
     grown = {kind: round(value - before.get(kind, 0.0)) for kind, value in after.items()}
     entries = []
     for method, endpoint in sorted({kind[:2] for kind in (*sent, *grown)}):
-        answered = {
-            kind.status: count
-            for kind, count in sent.items()
-            if kind[:2] == (method, endpoint) and kind.status != UNANSWERED
-        }
-        by_status = {kind.status: count for kind, count in grown.items() if kind[:2] == (method, endpoint) and count}
+
+        def by_status(counts: Mapping[Kind, int], what: tuple[str, str] = (method, endpoint)) -> dict[int, int]:
+            return {
+                kind.status: count
+                for kind, count in counts.items()
+                if kind[:2] == what and count and kind.status != UNANSWERED
+            }
+
+        answered, counted_ = by_status(sent), by_status(grown)
         unanswered = sent[Kind(method, endpoint, UNANSWERED)]
-        if answered or by_status or unanswered:
-            entries.append(Entry(method, endpoint, answered, by_status, unanswered))
+        if answered or counted_ or unanswered:
+            entries.append(Entry(method, endpoint, answered, counted_, unanswered, by_status(doubts)))
     return entries
 
 

@@ -51,7 +51,9 @@ async def _make(services: Services, users: int) -> dict[str, Any]:
         return {"client_id": made.client_id, "client_secret": secret or "", "redirect_uri": redirect_uri}
 
     def for_users(name: str, redirect_uri: str) -> ClientSettings:
-        return ClientSettings(name, redirect_uris=(redirect_uri,), grant_types=_FOR_USERS, scopes=("openid", "profile", "email"))
+        return ClientSettings(
+            name, redirect_uris=(redirect_uri,), grant_types=_FOR_USERS, scopes=("openid", "profile", "email")
+        )
 
     mark = os.urandom(3).hex()
     names = [f"load-{mark}-{number}" for number in range(users)]

@@ -32,12 +32,14 @@ class Side(NamedTuple):
         seeds: the file of its seeds.
         metrics_url: of its exporter; empty where it has none.
         folder: its state.
+        directory: of its metrics.
     """
 
     instance: Instance
     seeds: Path
     metrics_url: str
     folder: Path
+    directory: Path
 
 
 @contextmanager
@@ -59,4 +61,6 @@ def side(*, metrics: bool, workers: int, **settings: str) -> Iterator[Side]:
         seeds = Path(folder) / "seeds.json"
         seed_instance(seeds, instance.environment, _USERS)
         metrics_url = f"http://{instance.metrics_address}/metrics" if metrics else ""
-        yield Side(instance, seeds, metrics_url, Path(instance.environment["AUTHLY_STATE_DIR"]))
+        state = Path(instance.environment["AUTHLY_STATE_DIR"])
+        directory = Path(instance.environment.get("PROMETHEUS_MULTIPROC_DIR") or state / "metrics")
+        yield Side(instance, seeds, metrics_url, state, directory)

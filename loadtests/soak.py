@@ -1,14 +1,9 @@
 """The soak: load and mishaps, drawn from a seed, and invariants that have to hold meanwhile.
 
-Owns what goes wrong and what must hold regardless. An upgrade of the master (SIGUSR2) is not among the mishaps:
-counters of one master's processes begin anew with the next.
+Owns what must hold; :mod:`loadtests.chaos` owns what goes wrong.
 """
 
-import contextlib
 import http.client
-import os
-import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -20,7 +15,10 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from benchmarks.timing import Progress
-from loadtests import books, load, report, watch
+from loadtests import books, load, report, valkey
+from loadtests.chaos import CORRUPT_FILES, KILL, Chaos
+from loadtests.disk import small_disk
+from loadtests.masters import Masters
 from loadtests.sides import Side, side
 
 HELD, BROKEN = 0, 1
@@ -29,9 +27,8 @@ _LOOK_INTERVAL = 0.5
 _SCRAPE_PATIENCE = 10.0
 # By what memory may have grown at the end: as many workers overlap then or now as a reload happens to leave.
 _MEMORY_GROWTH = 1.5
-# The name of a process that is not ours: what has it is read, found broken, and left out.
-_CORRUPT = "counter_99999{}.db"
-_CORRUPT_FILES = 3
+# Generations of workers that may live at once: two reloads after each other, while the next master has its own.
+_GENERATIONS = 4
 # After the last mishap.
 _RECOVERY_SECONDS = 30.0
 # What an exporter says of itself begins anew with the next one, and what is read of processes ends with them.
@@ -137,102 +134,20 @@ class Soaked:
             self.invariants[invariant].append(what)
 
 
-KILL = "worker killed"
-
-
-class Chaos:
-    """Makes things go wrong.
-
-    Args:
-        one: the instance.
-        random: what it follows from.
-    """
-
-    def __init__(self, one: Side, random: Random) -> None:
-        self._side = one
-        self._random = random
-        self._corrupted = 0
-        self._mishaps: list[tuple[float, str, Callable[[], bool]]] = [
-            (10, KILL, self._kill_worker),
-            (1, "reload (SIGHUP)", self._reload),
-            (2, "exporter killed", self._kill_exporter),
-            (1, "PostgreSQL restarted", self._restart_postgres),
-            (1, "slow scraper", self._scrape_slowly),
-            (1, "corrupt file", self._corrupt),
-        ]
-        self._slow: list[socket.socket] = []
-
-    def act(self) -> str:
-        """Do one thing; return what was done."""
-        weights = [weight for weight, _, _ in self._mishaps]
-        _, name, do = self._random.choices(self._mishaps, weights)[0]
-        return name if do() else ""
-
-    def close(self) -> None:
-        """Leave nothing open."""
-        for connection in self._slow:
-            connection.close()
-
-    def _kill_worker(self) -> bool:
-        # Drawn by its place: process ids differ from run to run.
-        place = self._random.random()
-        found = watch.workers(self._side.instance.master)
-        return bool(found) and _signal(found[int(place * len(found))], signal.SIGKILL)
-
-    def _reload(self) -> bool:
-        return _signal(self._side.instance.master, signal.SIGHUP)
-
-    def _kill_exporter(self) -> bool:
-        killed = [_signal(pid, signal.SIGKILL) for pid in watch.exporters(self._side.instance.master)]
-        return any(killed)
-
-    def _restart_postgres(self) -> bool:
-        """Let the server end at once; its keeper starts it again."""
-        # Where there is none, or nothing in it yet, it is being restarted.
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            found = self._side.folder / "postgres/data/postmaster.pid"
-            return _signal(int(found.read_text().split()[0]), signal.SIGINT)
-        return False
-
-    def _scrape_slowly(self) -> bool:
-        """Ask for the metrics, and read nothing of the answer."""
-        address = urlsplit(self._side.metrics_url)
-        for old in self._slow[:-3]:
-            old.close()
-        self._slow = self._slow[-3:]
-        connection = socket.create_connection((address.hostname, address.port or 80), timeout=5)
-        connection.sendall(b"GET /metrics HTTP/1.1\r\nhost: slow\r\n\r\n")
-        self._slow.append(connection)
-        return True
-
-    def _corrupt(self) -> bool:
-        """Leave a broken file behind, as a process that is not ours could."""
-        self._corrupted = self._corrupted % _CORRUPT_FILES + 1
-        path = self._side.folder / "metrics" / _CORRUPT.format(self._corrupted)
-        path.write_bytes(self._random.randbytes(self._random.choice((0, 7, 4096, 65_536))))
-        return True
-
-
-def _signal(pid: int, number: int) -> bool:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 class Observer(threading.Thread):
     """Looks at everything that has to hold, twice a second.
 
     Args:
         one: the instance.
+        masters: who is in charge of it.
         soaked: where to note what is seen.
         started: when the run began, by time.monotonic.
     """
 
-    def __init__(self, one: Side, soaked: Soaked, started: float) -> None:
+    def __init__(self, one: Side, masters: Masters, soaked: Soaked, started: float) -> None:
         super().__init__(daemon=True)
         self._side = one
+        self._masters = masters
         self._soaked = soaked
         self._began = started
         self._over = threading.Event()
@@ -264,8 +179,8 @@ class Observer(threading.Thread):
                 now = series.get(name, "gone")
                 self._soaked.broken("no counter falls", f"{began - self._began:.1f} s: {name} was {value}, is {now}")
         self._last = series
-        memory = watch.memory(self._side.instance.master)
-        files = sum(entry.suffix == ".db" for entry in (self._side.folder / "metrics").iterdir())
+        memory = self._masters.memory()
+        files = sum(entry.suffix == ".db" for entry in self._side.directory.iterdir())
         self._soaked.samples.append(Look(began - self._began, memory, files, took))
 
 
@@ -314,20 +229,34 @@ def run(plan: Plan, output: Path, progress: Progress) -> int:
     load.python()
     soaked = Soaked(plan)
     progress(f"starting {plan.workers} workers")
-    with side(metrics=True, workers=plan.workers, AUTHLY_GRACEFUL_TIMEOUT="5") as one:
-        _soak(soaked, one, progress)
+    with small_disk() as disk, valkey.running() as store:
+        settings = {"PROMETHEUS_MULTIPROC_DIR": str(disk.path / "metrics")} if disk else {}
+        if not disk:
+            progress("a disk cannot be mounted here, so none will be full: that takes root")
+        with side(
+            metrics=True,
+            workers=plan.workers,
+            AUTHLY_GRACEFUL_TIMEOUT="5",
+            AUTHLY_REDIS_URL=store.url,
+            **settings,
+        ) as one:
+            masters = Masters(one.instance.master, plan.workers)
+            try:
+                _soak(soaked, one, masters, Chaos(one, masters, store, disk, Random(plan.seed)), progress)
+            finally:
+                masters.end()
     report.write_soak(soaked, output)
     return BROKEN if soaked.problems else HELD
 
 
-def _soak(soaked: Soaked, one: Side, progress: Progress) -> None:
+def _soak(soaked: Soaked, one: Side, masters: Masters, chaos: Chaos, progress: Progress) -> None:
     plan = soaked.plan
-    random = Random(plan.seed)
+    # When mishaps happen is drawn apart from which: what can happen does not change when.
+    moments = Random(f"moments {plan.seed}")
     before = books.counted(one.metrics_url)
-    files_before = sum(1 for _ in (one.folder / "metrics").glob("*.db"))
+    files_before = sum(1 for _ in one.directory.glob("*.db"))
     started = time.monotonic()
-    observer = Observer(one, soaked, started)
-    chaos = Chaos(one, random)
+    observer = Observer(one, masters, soaked, started)
     mix = {"mix": plan.mix} if plan.mix else {}
     with load.running(
         one.instance.address, one.seeds, plan.seconds, users=plan.users, think=0, random_seed=plan.seed, **mix
@@ -336,7 +265,7 @@ def _soak(soaked: Soaked, one: Side, progress: Progress) -> None:
         told = started
         try:
             while time.monotonic() - started < plan.seconds - 2 and not traffic.is_over():
-                time.sleep(min(random.expovariate(1 / plan.every), 4 * plan.every))
+                time.sleep(min(moments.expovariate(1 / plan.every), 4 * plan.every))
                 at = time.monotonic() - started
                 if name := chaos.act():
                     soaked.mishaps[name] += 1
@@ -345,18 +274,24 @@ def _soak(soaked: Soaked, one: Side, progress: Progress) -> None:
                     told = time.monotonic()
                     done = ", ".join(f"{count} x {name}" for name, count in soaked.mishaps.items())
                     progress(f"{at:.0f} of {plan.seconds:.0f} s: {done}; {len(soaked.problems)} problems")
+            chaos.stop()
             found = traffic.result()
+            _wait_for_workers(soaked, masters)
         finally:
-            chaos.close()
+            chaos.stop()
             observer.stop()
     soaked.requests = [(at, kind.status) for at, kind, _ in found.requests]
-    _wait_for_workers(soaked, one)
     try:
         after = books.counted(one.metrics_url)
     except OSError as error:
         soaked.broken("/metrics is up", f"at the end: {error}")
         return
-    soaked.entries = books.compare((kind for _, kind, _ in found.requests), before, after)
+    soaked.entries = books.compare(
+        (kind for _, kind, _ in found.requests),
+        before,
+        after,
+        (kind for at, kind, _ in found.requests if chaos.was_full(found.started + at)),
+    )
     for entry in soaked.entries:
         for problem in entry.problems():
             soaked.broken("bookkeeping is exact", problem)
@@ -365,11 +300,12 @@ def _soak(soaked: Soaked, one: Side, progress: Progress) -> None:
     _judge_bounds(soaked, files_before)
 
 
-def _wait_for_workers(soaked: Soaked, one: Side) -> None:
+def _wait_for_workers(soaked: Soaked, masters: Masters) -> None:
     deadline = time.monotonic() + _RECOVERY_SECONDS
-    while len(watch.workers(one.instance.master)) != soaked.plan.workers:
+    while not masters.are_complete():
+        masters.settle()
         if time.monotonic() > deadline:
-            there = len(watch.workers(one.instance.master))
+            there = len(masters.workers())
             soaked.broken("all workers are back at the end", f"{there} of {soaked.plan.workers}")
             return
         time.sleep(0.1)
@@ -378,8 +314,7 @@ def _wait_for_workers(soaked: Soaked, one: Side) -> None:
 def _judge_bounds(soaked: Soaked, files_before: int) -> None:
     """Hold memory and files against what they may be."""
     most = max((one.files for one in soaked.samples), default=0)
-    # A second reload may come while the workers of the first one still overlap.
-    may = 3 * files_before + _CORRUPT_FILES
+    may = _GENERATIONS * files_before + CORRUPT_FILES
     if most > may:
         soaked.broken("files are bounded", f"{most} files, where {may} can be needed")
     quarter = max(1, len(soaked.samples) // 4)

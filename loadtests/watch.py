@@ -32,9 +32,24 @@ def exporters(master: int) -> list[int]:
 
 
 def workers(master: int) -> list[int]:
-    """Return the process ids of a master's workers: forked, and so of its own command line."""
-    own = _command(master)
-    return [pid for pid in _children(master) if _command(pid) == own]
+    """Return the process ids of a master's workers: forked, and so of its own command line and environment."""
+    own = (_command(master), _environment(master))
+    return [pid for pid in _children(master) if (_command(pid), _environment(pid)) == own]
+
+
+def next_masters(master: int) -> list[int]:
+    """Return the process ids of the masters that a master has executed (SIGUSR2): there is one or none."""
+    # Gunicorn tells it who executed it.
+    told = f"GUNICORN_PID={master}".encode()
+    return [pid for pid in _children(master) if told in _environment(pid).split(b"\0")]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"X", "Z"}
+    except OSError:
+        return False
 
 
 def _children(master: int) -> list[int]:
@@ -47,6 +62,14 @@ def _children(master: int) -> list[int]:
 def _command(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _environment(pid: int) -> bytes:
+    """Return the environment that a process was executed with, which its forked children show too."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
 

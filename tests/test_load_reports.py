@@ -9,6 +9,7 @@ from playwright.sync_api import BrowserContext
 
 from loadtests import gate, report, soak
 from loadtests.books import Entry
+from loadtests.chaos import KILL
 from tests.browser import check_accessibility
 
 
@@ -86,8 +87,8 @@ def test_wrong_books_fail_the_gate(tmp_path: Path) -> None:
 def test_the_report_of_a_soak(tmp_path: Path, make_context: Callable[..., BrowserContext]) -> None:
     """What did not hold is said first."""
     soaked = soak.Soaked(soak.Plan(60.0, 1.0, 8, "", 3, 42))
-    soaked.mishaps[soak.KILL] = 2
-    soaked.log = [(1.0, soak.KILL), (2.0, soak.KILL)]
+    soaked.mishaps[KILL] = 2
+    soaked.log = [(1.0, KILL), (2.0, KILL)]
     soaked.samples = [soak.Look(1.0, 150.0, 12, 4.0), soak.Look(2.0, 151.0, 12, 5.0)]
     soaked.requests = [(0.5, 200), (1.5, 0)]
     soaked.entries = [Entry("GET", "/jwks", {200: 1}, {200: 1}, 1)]
