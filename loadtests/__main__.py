@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,7 @@ def main() -> int:
     gate.add_argument("--cost-seconds", type=float, default=5.0, help="under load of both at once, for processor time")
     gate.add_argument("--busy-seconds", type=float, default=3.0, help="without a pause, for throughput; 0: none")
     gate.add_argument("--workers", type=int, default=2, help="of each side")
+    gate.add_argument("--control", action="store_true", help="a third side with a handicap has to be found out")
 
     soak = commands.add_parser(
         "soak",
@@ -58,6 +60,8 @@ def main() -> int:
         sys.stdout.write(f"{options.users} accounts and their clients: {options.output}\n")
         return 0
 
+    # Whoever ends this ends what it has started too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1_000_000)
     started = time.monotonic()
@@ -84,6 +88,7 @@ def main() -> int:
                     options.busy_seconds,
                     options.workers,
                     options.seed,
+                    options.control,
                 ),
                 options.output,
                 progress,

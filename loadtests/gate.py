@@ -1,7 +1,6 @@
 """The overhead gate: the same load with metrics and without, in pairs, held against budgets."""
 
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -13,12 +12,11 @@ from random import Random
 from typing import Any, NamedTuple
 
 from benchmarks.timing import Progress
-from loadtests import books, load, report, watch
-from loadtests.handicap import MEGABYTES, MILLISECONDS
+from loadtests import books, handicap, load, report, watch
 from loadtests.judgement import Measure, Verdict, availability
 from loadtests.sides import Side, side
 
-ON, OFF = "metrics on", "metrics off"
+ON, OFF, CONTROL = "metrics on", "metrics off", "with a handicap"
 KEPT, EXCEEDED, INCONCLUSIVE = 0, 1, 3
 # Connections, caches and keys of a side that nobody has asked yet.
 _WARM_UP = 2.0
@@ -37,10 +35,11 @@ class Plan(NamedTuple):
         arrivals: flows that begin in a second.
         scrapes: that availability is judged by.
         scrape_interval: seconds from one scrape to the next while costs are measured.
-        cost_seconds: for which processor time is measured, of both sides at once.
+        cost_seconds: for which processor time is measured, of both sides at once; 0 leaves it out.
         busy_seconds: for which throughput is measured, without a pause; 0 leaves it out.
         workers: of each side.
         seed: what all choices follow from.
+        control: whether a third side, with metrics and a handicap, has to be found out.
     """
 
     blocks: int
@@ -53,6 +52,12 @@ class Plan(NamedTuple):
     busy_seconds: float
     workers: int
     seed: int
+    control: bool = False
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """What is compared."""
+        return (ON, OFF, CONTROL) if self.control else (ON, OFF)
 
 
 @dataclass
@@ -91,9 +96,9 @@ class Measured:
     entries: list[books.Entry] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def differences(self, of: str) -> list[float]:
+    def differences(self, of: str, side: str = ON) -> list[float]:
         """Return with minus without, pair by pair."""
-        return [_number(pair[ON], of) - _number(pair[OFF], of) for pair in self.pairs]
+        return [_number(pair[side], of) - _number(pair[OFF], of) for pair in self.pairs]
 
 
 def _number(window: Window, of: str) -> float:
@@ -102,11 +107,21 @@ def _number(window: Window, of: str) -> float:
 
 def run(plan: Plan, output: Path, progress: Progress) -> int:
     """Measure, judge and report; return the exit status."""
+    measured = measure(plan, progress)
+    measures = judge(measured)
+    control = judge_control(measured)
+    status = status_of(measures, measured.problems, control)
+    report.write_gate(measured, measures, control, status, output)
+    return status
+
+
+def measure(plan: Plan, progress: Progress) -> Measured:
+    """Measure all sides, as planned."""
     load.python()
     measured = Measured(plan)
     random = Random(plan.seed)
     for block in range(plan.blocks):
-        progress(f"block {block + 1} of {plan.blocks}: starting both sides")
+        progress(f"block {block + 1} of {plan.blocks}: starting {', '.join(plan.sides)}")
         with ExitStack() as stack:
             sides = _start(stack, plan)
             for one in sides.values():
@@ -117,18 +132,16 @@ def run(plan: Plan, output: Path, progress: Progress) -> int:
                 progress(f"pair {number + 1} of {plan.pairs}: {told}, memory {_difference(pair, 'memory'):+.1f} MB")
             if block == plan.blocks - 1 and plan.scrapes:
                 _ask_for_availability(measured, sides[ON], progress)
-    measures = judge(measured)
-    status = status_of(measures, measured.problems)
-    report.write_gate(measured, measures, status, output)
-    return status
+    return measured
 
 
 def _start(stack: ExitStack, plan: Plan) -> dict[str, Side]:
-    """Start both sides at once."""
-    with ThreadPoolExecutor(2) as threads:
+    """Start all sides at once."""
+    handicaps = {ON: handicap.chosen(), OFF: {}, CONTROL: handicap.BEYOND_BUDGETS}
+    with ThreadPoolExecutor(len(plan.sides)) as threads:
         starting = {
-            name: threads.submit(stack.enter_context, side(metrics=name == ON, workers=plan.workers))
-            for name in (ON, OFF)
+            name: threads.submit(stack.enter_context, side(handicaps[name], metrics=name != OFF, workers=plan.workers))
+            for name in plan.sides
         }
     return {name: one.result() for name, one in starting.items()}
 
@@ -138,17 +151,20 @@ def _difference(pair: dict[str, Window], of: str) -> float:
 
 
 def _pair(measured: Measured, sides: dict[str, Side], random: Random) -> dict[str, Window]:
-    """Measure both sides under the same load, in an order that is drawn."""
+    """Measure the sides under the same load, in an order that is drawn."""
     plan = measured.plan
     seed = random.randrange(1_000_000)
-    order = [ON, OFF] if random.random() < 0.5 else [OFF, ON]
+    order = random.sample(plan.sides, len(plan.sides))
     pair = {}
     for name in order:
         pair[name] = _window(measured, name, sides[name], seed)
     measured.pairs.append(pair)
-    measured.costs.append(_costs(measured, sides, seed))
+    if plan.cost_seconds:
+        measured.costs.append(_costs(measured, sides, seed))
     if plan.busy_seconds:
-        measured.throughput.append({name: _throughput(measured, sides[name], seed) for name in order})
+        measured.throughput.append(
+            {name: _throughput(measured, sides[name], seed) for name in order if name != CONTROL}
+        )
     return pair
 
 
@@ -266,11 +282,9 @@ def judge(measured: Measured) -> list[Measure]:
     """Return all measures, budgets and goals."""
     costs = [100 * (cost[ON] - cost[OFF]) / cost[OFF] for cost in measured.costs]
     losses = [100 * (busy[OFF] - busy[ON]) / busy[OFF] for busy in measured.throughput]
-    measures = [
-        *(Measure.of(f"request time, {p}", "ms", 5.0, 0.1, measured.differences(p)) for p in ("p50", "p95", "p99")),
-        Measure.of("memory", "MB", 50.0, 20.0, measured.differences("memory")),
-        Measure.of("processor time", "%", 5.0, 1.0, costs),
-    ]
+    measures = _times_and_memory(measured, ON)
+    if costs:
+        measures.append(Measure.of("processor time", "%", 5.0, 1.0, costs))
     if losses:
         measures.append(Measure.of("throughput loss", "%", None, 1.0, losses))
     if measured.plan.scrapes:
@@ -280,17 +294,27 @@ def judge(measured: Measured) -> list[Measure]:
     return measures
 
 
-def status_of(measures: Sequence[Measure], problems: Sequence[str]) -> int:
-    """Return the exit status."""
+def judge_control(measured: Measured) -> list[Measure]:
+    """Return what the handicapped side adds: the median of request times and the memory, which exceed their budgets."""
+    if not measured.plan.control:
+        return []
+    return [one for one in _times_and_memory(measured, CONTROL) if one.name in {"request time, p50", "memory"}]
+
+
+def _times_and_memory(measured: Measured, side: str) -> list[Measure]:
+    return [
+        *(
+            Measure.of(f"request time, {p}", "ms", 5.0, 0.1, measured.differences(p, side))
+            for p in ("p50", "p95", "p99")
+        ),
+        Measure.of("memory", "MB", 50.0, 20.0, measured.differences("memory", side)),
+    ]
+
+
+def status_of(measures: Sequence[Measure], problems: Sequence[str], control: Sequence[Measure] = ()) -> int:
+    """Return the exit status; where the control was not found out, nothing is known."""
     verdicts = {measure.verdict for measure in measures}
     if problems or Verdict.EXCEEDED in verdicts:
         return EXCEEDED
-    return INCONCLUSIVE if Verdict.INCONCLUSIVE in verdicts else KEPT
-
-
-def handicaps() -> str:
-    """Return the handicap that the measured side has, in words; empty for none."""
-    chosen = [
-        f"{os.environ[name]} {unit}" for name, unit in ((MILLISECONDS, "ms"), (MEGABYTES, "MB")) if name in os.environ
-    ]
-    return " and ".join(chosen)
+    is_awake = all(measure.verdict == Verdict.EXCEEDED for measure in control)
+    return INCONCLUSIVE if Verdict.INCONCLUSIVE in verdicts or not is_awake else KEPT

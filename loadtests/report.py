@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from benchmarks.report import environment
 from loadtests import books, plots
+from loadtests.handicap import BEYOND_BUDGETS, chosen, in_words
 from loadtests.judgement import Measure, Verdict
 
 if TYPE_CHECKING:
@@ -71,32 +72,21 @@ def _cells(measure: Measure) -> tuple[str, ...]:
     )
 
 
-def write_gate(measured: "Measured", measures: Sequence[Measure], status: int, output: Path) -> None:
+def write_gate(
+    measured: "Measured", measures: Sequence[Measure], control: Sequence[Measure], status: int, output: Path
+) -> None:
     """Write the reports of the gate, and tell what it found."""
-    from loadtests.gate import OFF, ON, handicaps
+    from loadtests.gate import OFF, ON
 
     verdict, sentence = _WORDS[status]
     plan = measured.plan._asdict()
     facts = {
         "verdict": verdict,
         "plan": plan,
-        "handicap": handicaps(),
+        "handicap": in_words(chosen()),
         "environment": environment(),
-        "measures": [
-            {
-                "name": measure.name,
-                "unit": measure.unit,
-                "budget": measure.budget,
-                "goal": measure.goal,
-                "mean": measure.interval.mean,
-                "low": _finite(measure.interval.low),
-                "high": _finite(measure.interval.high),
-                "differences": measure.differences,
-                "verdict": measure.verdict.value,
-                "reaches_goal": measure.reaches_goal,
-            }
-            for measure in measures
-        ],
+        "measures": [_facts(measure) for measure in measures],
+        "control": [_facts(measure) for measure in control],
         "problems": measured.problems,
         "books": _books(measured.entries),
     }
@@ -104,6 +94,10 @@ def write_gate(measured: "Measured", measures: Sequence[Measure], status: int, o
     cases = [
         (measure.name, measure.verdict in {Verdict.EXCEEDED, Verdict.INCONCLUSIVE}, " ".join(_cells(measure)))
         for measure in measures
+    ]
+    cases += [
+        (f"control: {measure.name}", measure.verdict != Verdict.EXCEEDED, " ".join(_cells(measure)))
+        for measure in control
     ]
     cases.append(("bookkeeping", bool(measured.problems), "\n".join(measured.problems)))
     _write_junit(output / "gate.xml", "loadtests.gate", cases)
@@ -158,9 +152,15 @@ def write_gate(measured: "Measured", measures: Sequence[Measure], status: int, o
         + f"<td><strong>{measure.verdict.value}</strong></td></tr>"
         for measure in measures
     )
-    handicap = f"<p>The measured side had a handicap: {html.escape(handicaps())}.</p>" if handicaps() else ""
+    remarks = f"<p>The measured side had a handicap: {html.escape(in_words(chosen()))}.</p>" if chosen() else ""
+    if control:
+        found = ", ".join(f"{one.name} {number(one.interval.mean)} {one.unit} ({one.verdict})" for one in control)
+        remarks += (
+            f"<p>A third side with a handicap of {html.escape(in_words(BEYOND_BUDGETS))} has to exceed its budgets, or "
+            f"nothing is known: {html.escape(found)}.</p>"
+        )
     body = f"""<h1>What Authly's metrics cost</h1>
-<p class="verdict {verdict}">{html.escape(sentence)}</p>{handicap}
+<p class="verdict {verdict}">{html.escape(sentence)}</p>{remarks}
 <p>The same load was sent to an instance with metrics and to one without, in {len(measured.pairs)} pairs, whose order
 was drawn. Every figure is the mean of the paired differences; it lies in the interval with 95 % confidence. A budget is
 kept when the whole interval is within it, and exceeded when the whole interval is beyond it.</p>
@@ -181,6 +181,21 @@ kept when the whole interval is within it, and exceeded when the whole interval 
     for problem in measured.problems:
         sys.stdout.write(f"! {problem}\n")
     sys.stdout.write(f"{sentence} {told}; books: {books.summary(measured.entries)}; report: {output / 'gate.html'}\n")
+
+
+def _facts(measure: Measure) -> dict[str, Any]:
+    return {
+        "name": measure.name,
+        "unit": measure.unit,
+        "budget": measure.budget,
+        "goal": measure.goal,
+        "mean": measure.interval.mean,
+        "low": _finite(measure.interval.low),
+        "high": _finite(measure.interval.high),
+        "differences": measure.differences,
+        "verdict": measure.verdict.value,
+        "reaches_goal": measure.reaches_goal,
+    }
 
 
 def write_soak(soaked: "Soaked", output: Path) -> None:

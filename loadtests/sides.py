@@ -1,15 +1,13 @@
 """The instances that are put under load."""
 
-import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.agent import REPOSITORY
 from benchmarks.instance import Instance, authly
-from loadtests.handicap import MEGABYTES, MILLISECONDS
 from loadtests.seed import seed_instance
 
 _USERS = 40
@@ -43,15 +41,21 @@ class Side(NamedTuple):
 
 
 @contextmanager
-def side(*, metrics: bool, workers: int, **settings: str) -> Iterator[Side]:
-    """Run an instance, with what the load needs in its database."""
-    handicap = {name: os.environ[name] for name in (MILLISECONDS, MEGABYTES) if metrics and name in os.environ}
+def side(handicap: Mapping[str, str], *, metrics: bool, workers: int, **settings: str) -> Iterator[Side]:
+    """Run an instance, with what the load needs in its database.
+
+    Args:
+        handicap: variables of :mod:`loadtests.handicap`.
+        metrics: whether it has metrics.
+        workers: how many.
+        settings: variables of the environment.
+    """
     application = ("loadtests.handicap:create_handicapped_app()",) if handicap else ()
     environment = {
         **SETTINGS,
         "AUTHLY_WORKERS": str(workers),
         "AUTHLY_METRICS_ENABLED": str(metrics).lower(),
-        **({"PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}"} if handicap else {}),
+        **({"PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}", **handicap} if handicap else {}),
         **settings,
     }
     with (

@@ -4,6 +4,7 @@ Owns what must hold; :mod:`loadtests.chaos` owns what goes wrong.
 """
 
 import http.client
+import itertools
 import threading
 import time
 from collections import Counter
@@ -31,6 +32,9 @@ _MEMORY_GROWTH = 1.5
 _GENERATIONS = 4
 # After the last mishap.
 _RECOVERY_SECONDS = 30.0
+# What needs the database, and is asked for often enough: without it for so long, something does not come back.
+_TOKENS = books.Kind("POST", "/oauth2/token", 200)
+_LONGEST_WITHOUT = 45.0
 # What an exporter says of itself begins anew with the next one, and what is read of processes ends with them.
 _OF_PROCESSES = ("authly_exporter_", "authly_cpu_", "authly_context_switches", "gunicorn_worker_cpu", "process_")
 
@@ -92,6 +96,7 @@ class Soaked:
                 "/metrics is up",
                 "memory is bounded",
                 "files are bounded",
+                "tokens are issued again",
                 "all workers are back at the end",
             )
         }
@@ -230,16 +235,12 @@ def run(plan: Plan, output: Path, progress: Progress) -> int:
     soaked = Soaked(plan)
     progress(f"starting {plan.workers} workers")
     with small_disk() as disk, valkey.running() as store:
-        settings = {"PROMETHEUS_MULTIPROC_DIR": str(disk.path / "metrics")} if disk else {}
-        if not disk:
+        settings = {"AUTHLY_GRACEFUL_TIMEOUT": "5", "AUTHLY_REDIS_URL": store.url}
+        if disk is None:
             progress("a disk cannot be mounted here, so none will be full: that takes root")
-        with side(
-            metrics=True,
-            workers=plan.workers,
-            AUTHLY_GRACEFUL_TIMEOUT="5",
-            AUTHLY_REDIS_URL=store.url,
-            **settings,
-        ) as one:
+        else:
+            settings["PROMETHEUS_MULTIPROC_DIR"] = str(disk.path / "metrics")
+        with side({}, metrics=True, workers=plan.workers, **settings) as one:
             masters = Masters(one.instance.master, plan.workers)
             try:
                 _soak(soaked, one, masters, Chaos(one, masters, store, disk, Random(plan.seed)), progress)
@@ -297,6 +298,10 @@ def _soak(soaked: Soaked, one: Side, masters: Masters, chaos: Chaos, progress: P
             soaked.broken("bookkeeping is exact", problem)
     if not found.requests:
         soaked.broken("bookkeeping is exact", "nothing was sent")
+    issued = [0.0, *(at for at, kind, _ in found.requests if kind == _TOKENS), plan.seconds]
+    for earlier, later in itertools.pairwise(issued):
+        if later - earlier > _LONGEST_WITHOUT:
+            soaked.broken("tokens are issued again", f"none from {earlier:.0f} to {later:.0f} s")
     _judge_bounds(soaked, files_before)
 
 

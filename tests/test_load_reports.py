@@ -64,7 +64,7 @@ def test_the_report_of_the_gate(
     found = measured(*added)
     measures = gate.judge(found)
     assert gate.status_of(measures, found.problems) == status
-    report.write_gate(found, measures, status, tmp_path)
+    report.write_gate(found, measures, [], status, tmp_path)
     text = open_report(tmp_path / "gate.html", make_context)
     assert sentence in text
     for measure in measures:

@@ -183,12 +183,15 @@ def test_the_master_does_not_wait_for_its_database(make_instance: MakeInstance) 
 
 
 def test_an_upgraded_master_joins_the_embedded_server(make_instance: MakeInstance) -> None:
-    """After SIGUSR2 both masters use one PostgreSQL, which outlives the old one and ends with the new one."""
+    """After SIGHUP and SIGUSR2 both masters use one PostgreSQL, which outlives the old one and ends with the new."""
     instance = make_instance(AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL="").start()
     state = instance.folder / "state"
     wait_until(lambda: is_ready(instance))
     server = postmaster_pid(state)
     ask_often(instance, 5)
+    before = instance.workers()
+    os.kill(instance.master, signal.SIGHUP)
+    wait_until(lambda: len(instance.workers()) == 1 and instance.workers() != before, 20)
 
     known = set(children(instance.master))
     os.kill(instance.master, signal.SIGUSR2)

@@ -267,6 +267,23 @@ class _Launch:
 
 
 _instances: weakref.WeakSet[EmbeddedPostgres] = weakref.WeakSet()
+_of_master: EmbeddedPostgres | None = None
+
+
+def of_master(database_url: str | None, state_path: Path) -> EmbeddedPostgres | None:
+    """Return the server that this Gunicorn master is a user of; None where another one is configured.
+
+    Gunicorn evaluates its configuration again at each SIGHUP. By then the environment names the server, for the
+    workers, as if it were any other; what runs stays as it is, and so the first call decides.
+
+    Args:
+        database_url: the server that is configured.
+        state_path: the state directory.
+    """
+    global _of_master
+    if _of_master is None and not database_url:
+        _of_master = EmbeddedPostgres(state_path)
+    return _of_master
 
 
 def _forget_all() -> None:
