@@ -1,5 +1,6 @@
 """The whole application, as ``authly serve`` runs it, with two workers and an embedded PostgreSQL."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from authly.core.postgres_keeper import KEEPER, is_locked
 from benchmarks.agent import REPOSITORY, AgentError
 from benchmarks.latency import free_ports, latencies_of
 
 _START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
 
 
 class Instance(NamedTuple):
@@ -73,6 +76,19 @@ def authly(*options: str, **settings: str) -> Iterator[Instance]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            _wait_for_keeper(Path(environment["AUTHLY_STATE_DIR"]))
+
+
+def _wait_for_keeper(state: Path) -> None:
+    """Wait until the keeper of the database has left: until then the server still writes."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    with contextlib.suppress(OSError):
+        lock = os.open(state / "postgres/users.lock", os.O_RDWR)
+        try:
+            while is_locked(lock, KEEPER) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            os.close(lock)
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
