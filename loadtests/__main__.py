@@ -1,4 +1,4 @@
-"""Seed, gate, soak: ``python -m loadtests``."""
+"""Seed, gate, scale, soak: ``python -m loadtests``."""
 
 import argparse
 import random
@@ -38,6 +38,12 @@ def main() -> int:
     gate.add_argument("--workers", type=int, default=2, help="of each side")
     gate.add_argument("--control", action="store_true", help="a third side with a handicap has to be found out")
 
+    scale = commands.add_parser("scale", help="measure what metrics cost with more and more workers")
+    scale.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of workers")
+    scale.add_argument("--pairs", type=int, default=3, help="measurements of each side")
+    scale.add_argument("--seconds", type=float, default=5.0, help="that each takes")
+    scale.add_argument("--arrivals", type=float, default=80.0, help="flows that begin in a second (open loop)")
+
     soak = commands.add_parser(
         "soak",
         help="load and chaos",
@@ -49,7 +55,7 @@ def main() -> int:
     soak.add_argument("--mix", default="", help="as in LOAD_MIX")
     soak.add_argument("--workers", type=int, default=3)
 
-    for command in (gate, soak):
+    for command in (gate, scale, soak):
         command.add_argument("--seed", type=int, help="that choices follow from; by default another one each time")
         command.add_argument("--output", type=Path, default=_RESULTS, help="the folder for the reports")
     options = parser.parse_args()
@@ -76,20 +82,14 @@ def main() -> int:
         if options.command == "gate":
             from loadtests import gate as overhead
 
-            return overhead.run(
-                overhead.Plan(
-                    options.blocks,
-                    options.pairs,
-                    options.seconds,
-                    options.arrivals,
-                    options.scrapes,
-                    options.scrape_interval,
-                    options.cost_seconds,
-                    options.busy_seconds,
-                    options.workers,
-                    options.seed,
-                    options.control,
-                ),
+            plan = overhead.Plan(*(getattr(options, name) for name in overhead.Plan._fields))
+            return overhead.run(plan, options.output, progress)
+        if options.command == "scale":
+            from loadtests import scale as growth
+
+            return growth.run(
+                growth.plan_of(options.pairs, options.seconds, options.arrivals, options.seed),
+                options.sizes,
                 options.output,
                 progress,
             )

@@ -124,8 +124,8 @@ def measure(plan: Plan, progress: Progress) -> Measured:
         progress(f"block {block + 1} of {plan.blocks}: starting {', '.join(plan.sides)}")
         with ExitStack() as stack:
             sides = _start(stack, plan)
-            for one in sides.values():
-                _note(measured, one, "", _WARM_UP, users=4, think=0, random_seed=plan.seed)
+            with ThreadPoolExecutor(len(sides)) as threads:
+                list(threads.map(lambda one: _warm_up(measured, one), sides.values()))
             for number in range(plan.pairs):
                 pair = _pair(measured, sides, random)
                 told = " ".join(f"p{p} {_difference(pair, f'p{p}'):+.2f} ms" for p in (50, 95, 99))
@@ -133,6 +133,10 @@ def measure(plan: Plan, progress: Progress) -> Measured:
             if block == plan.blocks - 1 and plan.scrapes:
                 _ask_for_availability(measured, sides[ON], progress)
     return measured
+
+
+def _warm_up(measured: Measured, one: Side) -> None:
+    _note(measured, one, "", _WARM_UP, users=4, think=0, random_seed=measured.plan.seed)
 
 
 def _start(stack: ExitStack, plan: Plan) -> dict[str, Side]:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from loadtests.books import Entry, Kind, compare, parse
 from loadtests.judgement import Interval, Measure, Verdict, availability, student_quantile
-from loadtests.load import python
 from loadtests.soak import counters
 from loadtests.traffic.options import MIX, OptionsError, read
 from loadtests.traffic.shapes import share
@@ -191,27 +190,29 @@ def test_a_wrong_option_is_named(name: str, value: str) -> None:
 
 
 @pytest.mark.serial
-def test_the_gate_finds_a_handicap(locust: None, tmp_path: Path) -> None:
-    """Six milliseconds and sixty megabytes more than metrics need are beyond their budgets, with confidence."""
-    assert python().exists()
+def test_the_gate_holds_authly_and_finds_a_handicap(locust: None, tmp_path: Path) -> None:
+    """Metrics exceed no budget with confidence; six milliseconds and sixty megabytes more than they need do."""
     done = run(
-        *("gate", "--blocks", "1", "--pairs", "3", "--seconds", "3", "--arrivals", "40", "--scrapes", "0"),
-        *("--busy-seconds", "0", "--cost-seconds", "2", "--seed", "11", "--output", str(tmp_path)),
-        environment={"LOAD_HANDICAP_MS": "6", "LOAD_HANDICAP_MB": "60"},
+        *("gate", "--control", "--blocks", "1", "--pairs", "3", "--seconds", "2", "--arrivals", "40", "--workers", "1"),
+        *("--scrapes", "0", "--busy-seconds", "0", "--cost-seconds", "0", "--seed", "11", "--output", str(tmp_path)),
     )
-    assert done.returncode == 1, done.stdout + done.stderr
+    # So few and short measurements may leave the tail unknown.
+    assert done.returncode in {0, 3}, done.stdout + done.stderr
     found = json.loads((tmp_path / "gate.json").read_text())
+    assert {one["name"]: one["verdict"] for one in found["control"]} == {
+        "request time, p50": "exceeded",
+        "memory": "exceeded",
+    }
     verdicts = {one["name"]: one["verdict"] for one in found["measures"]}
-    assert verdicts["request time, p50"] == "exceeded", done.stdout
-    assert verdicts["memory"] == "exceeded", done.stdout
+    assert verdicts["request time, p50"] == verdicts["memory"] == "kept", done.stdout
+    assert (done.returncode == 0) == (set(verdicts.values()) == {"kept"})
     assert found["problems"] == []
-    assert found["books"]["answered"] == found["books"]["counted"] == found["books"]["sent"] > 0
+    assert found["books"]["answered"] == found["books"]["counted"] > 0
     cases = ET.parse(tmp_path / "gate.xml").getroot()
-    assert {case.get("name") for case in cases if case.find("failure") is not None} >= {"memory", "request time, p50"}
+    assert {case.get("name") for case in cases if case.find("failure") is None} >= {"control: memory", "bookkeeping"}
     page = (tmp_path / "gate.html").read_text()
-    assert "The measured side had a handicap: 6 ms and 60 MB." in page
+    assert "A third side with a handicap of 6 ms and 60 MB" in page
     assert page.count("<svg") == 6
-    assert "exceeded" in done.stdout
 
 
 def test_a_short_soak_holds(locust: None, tmp_path: Path) -> None:
