@@ -20,7 +20,7 @@ BENCHMARKS = {
     "tokens": tokens.run,
     "growth": growth.run,
 }
-# Takes minutes, and gigabytes.
+# Takes as long as half of the others, and gigabytes.
 _ONLY_IF_ASKED = {"growth"}
 
 

@@ -1,6 +1,6 @@
 """How a scrape grows with the number of workers: up to 128 of them, with 10,000 series each.
 
-Not among what ``make bench`` measures by itself: it takes minutes, two gigabytes of memory, and as much of /dev/shm.
+Not among what ``make bench`` measures by itself: it takes two minutes, and some gigabytes of memory for its workers.
 """
 
 from contextlib import ExitStack, closing
