@@ -31,7 +31,7 @@ _MEMORY_GROWTH = 1.5
 # Generations of workers that may live at once: two reloads after each other, while the next master has its own.
 _GENERATIONS = 4
 # After the last mishap.
-_RECOVERY_SECONDS = 30.0
+_RECOVERY_SECONDS = 60.0
 # What needs the database, and is asked for often enough: without it for so long, something does not come back.
 _TOKENS = books.Kind("POST", "/oauth2/token", 200)
 _LONGEST_WITHOUT = 45.0
