@@ -8,6 +8,8 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 # The load generator, and nothing of Authly beside it.
 LOAD   := .venv-load
+# Tests wait for processes a third of their time: half as many again as there are cores keep them busy.
+TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast check format bench load soak screenshots lock clean
@@ -28,7 +30,7 @@ run: $(STAMP) ## Authly on an embedded PostgreSQL, with its exporter (Ctrl-C end
 	@$(BIN)/authly serve
 
 test: $(STAMP) ## the whole suite
-	@$(BIN)/pytest -n auto --dist worksteal -m 'not serial'
+	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(TESTERS) $(BIN)/pytest -n auto --dist worksteal -m 'not serial'
 	@$(BIN)/pytest -m serial
 
 test-fast: $(STAMP) ## unit tests only

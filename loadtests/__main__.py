@@ -11,6 +11,9 @@ from benchmarks.agent import REPOSITORY, AgentError
 
 _RESULTS = REPOSITORY / "loadtests/results"
 _USAGE = 2
+_OF_TWELVE = (
+    "browser_login=1,refresh=1,userinfo=1,client_credentials=2,introspection=3,discovery=1,jwks=2,admin_reads=1"
+)
 
 
 def main() -> int:
@@ -52,7 +55,7 @@ def main() -> int:
     soak.add_argument("--minutes", type=float, default=5.0, help="how long")
     soak.add_argument("--every", type=float, default=2.0, help="seconds from one mishap to the next, on average")
     soak.add_argument("--users", type=int, default=12, help="of the closed loop")
-    soak.add_argument("--mix", default="", help="as in LOAD_MIX")
+    soak.add_argument("--mix", default=_OF_TWELVE, help="as in LOAD_MIX; by default somebody does each thing")
     soak.add_argument("--workers", type=int, default=3)
 
     for command in (gate, scale, soak):

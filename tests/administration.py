@@ -3,13 +3,17 @@
 import asyncio
 import base64
 import http.client
+import io
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import Any, NamedTuple, TypeVar
+from unittest.mock import patch
 from urllib.parse import urlencode
 
+from authly.cli.__main__ import main
 from authly.core.database import create_pool
 from authly.core.repository import Database
 from authly.identity import Identity
@@ -26,6 +30,14 @@ class Answer(NamedTuple):
     status: int
     headers: dict[str, str]
     body: Any
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Services(NamedTuple):
@@ -46,16 +58,20 @@ class Administration:
         self.instance = instance
         self.token = ""
 
-    def run(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run ``authly admin``."""
-        done = subprocess.run(
-            [sys.executable, "-m", "authly.cli", "admin", *arguments],
-            env=self.instance.environment,
-            cwd=self.instance.folder,
-            input=stdin,
-            capture_output=True,
-            text=True,
-        )
+    def run(self, *arguments: str, stdin: str = "", check: bool = True) -> Done:
+        """Run ``authly admin`` in this process, which has imported already what the command would for a second."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with ExitStack() as stack:
+            stack.enter_context(patch.dict(os.environ, self.instance.environment, clear=True))
+            stack.enter_context(patch.object(sys, "argv", ["authly", "admin", *arguments]))
+            stack.enter_context(patch.object(sys, "stdin", io.StringIO(stdin)))
+            stack.enter_context(redirect_stdout(out))
+            stack.enter_context(redirect_stderr(err))
+            try:
+                main()
+            except SystemExit as ending:
+                code = int(ending.code or 0)
+        done = Done(code, out.getvalue(), err.getvalue())
         assert not check or done.returncode == 0, done.stderr
         return done
 

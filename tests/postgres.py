@@ -134,4 +134,4 @@ def migrated_url(postgres_server: str, _migrated: str) -> Iterator[str]:
 async def database(migrated_url: str) -> AsyncIterator[Database]:
     """A database with the schema and no rows, as repositories see it. For asynchronous tests (``anyio``)."""
     async with create_pool(migrated_url, 8) as pool:
-        yield Database(pool)
+        yield Database(pool, timeout=60)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> float:
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
     """Wait for a condition and return how long it took; fail when it does not come true."""
     began = time.monotonic()
     while not condition():

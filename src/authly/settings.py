@@ -306,6 +306,13 @@ class Settings(BaseSettings):
         "a redis://, rediss:// or unix:// URL, or nothing for PostgreSQL",
         "The Valkey or Redis that counts rate limits and tells workers what changed. Unset: PostgreSQL does both.",
     )
+    redis_timeout: float = _setting(
+        0.25,
+        "a number of seconds from 0.01 to 60",
+        "How long Valkey or Redis may take to accept a connection, and to answer. Each request waits for it.",
+        ge=0.01,
+        le=60,
+    )
     cache_ttl: float = _setting(
         30.0,
         "a number of seconds from 0 to 3600",

@@ -32,7 +32,7 @@ class SharedState:
         database_url: str,
         metrics: CacheMetrics | None = None,
     ) -> None:
-        self._valkey = create_client(settings.redis_url) if settings.redis_url else None
+        self._valkey = create_client(settings.redis_url, settings.redis_timeout) if settings.redis_url else None
         self.rate_limit_rows = PostgresStore(database)
         self.rate_limits: Store = RedisStore(self._valkey) if self._valkey else self.rate_limit_rows
         channel = RedisChannel(self._valkey) if self._valkey else PostgresChannel(pool, partial(connect, database_url))

@@ -66,7 +66,7 @@ async def new_channel(request: pytest.FixtureRequest) -> AsyncIterator[Callable[
 
         async def make() -> Channel:
             if request.param == "redis":
-                client = create_client(address)
+                client = create_client(address, 10)
                 stack.push_async_callback(client.aclose)
                 return RedisChannel(client)
             pool = create_pool(address, 2)

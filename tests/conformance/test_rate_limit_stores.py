@@ -32,7 +32,7 @@ async def open_store(name: str, address: str) -> AsyncIterator[Store]:
             stack.push_async_callback(pool.close)
             yield PostgresStore(Database(pool))
         elif name == "redis":
-            client = create_client(address)
+            client = create_client(address, 10)
             stack.push_async_callback(client.aclose)
             yield RedisStore(client)
         else:
@@ -135,7 +135,7 @@ async def main(name, address, key):
         await pool.open(wait=True)
         store, close = PostgresStore(Database(pool)), pool.close
     else:
-        client = create_client(address)
+        client = create_client(address, 10)
         store, close = RedisStore(client), client.aclose
     print("ready", flush=True)
     await asyncio.sleep(float(sys.stdin.readline()) - time.time())

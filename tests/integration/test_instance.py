@@ -98,6 +98,7 @@ def test_an_exporter_that_cannot_start_is_tried_at_growing_intervals(make_instan
     assert counted(parse(body.decode())) == 5
 
 
+@pytest.mark.serial  # two seconds are many, unless others start instances meanwhile
 @both_worker_classes
 def test_the_end_of_the_master_is_the_end_of_everything(worker_class: str, make_instance: MakeInstance) -> None:
     """Within two seconds of the master's SIGKILL nothing of it runs, and the same state can be started at once.

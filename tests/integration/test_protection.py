@@ -26,7 +26,7 @@ PAGE = "/openapi.json"
 def backend(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The settings for each store."""
     if request.param == "redis":
-        yield {"AUTHLY_REDIS_URL": request.getfixturevalue("own_valkey").url}
+        yield {"AUTHLY_REDIS_URL": request.getfixturevalue("own_valkey").url, "AUTHLY_REDIS_TIMEOUT": "10"}
     else:
         yield {"AUTHLY_DATABASE_URL": request.getfixturevalue("database_url")}
 

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 TIMEOUT = 0.25
 
 
-def create_client(url: str) -> "Redis":
+def create_client(url: str, timeout: float = TIMEOUT) -> "Redis":
     """Build a client, which connects when it is first used.
 
     A connection that broke since its last use is replaced at once; apart from that nothing is tried twice.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
+        timeout: seconds that connecting may take, and an answer.
     """
     # Here, since the import costs 60 ms and many have no Valkey.
     from redis.asyncio import Redis
@@ -29,8 +30,8 @@ def create_client(url: str) -> "Redis":
 
     client: Redis = Redis.from_url(
         url,
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         client_name="authly",

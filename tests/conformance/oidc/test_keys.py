@@ -136,7 +136,7 @@ def test_rotation_under_load(server: Server) -> None:
             thread.join()
     assert problems == []
     assert len(seen) == 4  # two keys at first, and two that followed
-    assert verified[0] > 100
+    assert verified[0] > 20
 
 
 @pytest.fixture
