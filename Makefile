@@ -6,11 +6,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # The benchmarks need the peers, which nothing else shall have beside it.
 BENCH  := .venv-bench
+# The load generator, and nothing of Authly beside it.
+LOAD   := .venv-load
 # Tests wait for processes a third of their time: half as many again as there are cores keep them busy.
 TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench screenshots dashboards metrics-page kubernetes check-image lock clean
+.PHONY: help run test test-fast check format bench load soak screenshots dashboards metrics-page kubernetes check-image lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +58,18 @@ $(BENCH)/.installed: requirements.lock benchmarks/requirements.lock pyproject.to
 bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON and plot below benchmarks/results
 	@$(BENCH)/bin/python -m benchmarks
 
+$(LOAD)/.installed: loadtests/requirements.lock
+	@rm -rf $(LOAD)
+	@$(PYTHON) -m venv $(LOAD)
+	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r loadtests/requirements.lock
+	@touch $@
+
+load: $(STAMP) $(LOAD)/.installed ## what measuring costs under load, judged by its budgets; about six minutes
+	@$(BIN)/python -m loadtests gate
+
+soak: $(STAMP) $(LOAD)/.installed ## load and chaos for some minutes; MINUTES and SEED choose
+	@$(BIN)/python -m loadtests soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium)
 	@$(BIN)/python -m tests.status_screenshots
 	@$(BIN)/python -m tests.screenshots
@@ -82,6 +96,8 @@ lock: ## resolve the dependencies again into requirements.lock (hashes, no addre
 		--custom-compile-command 'make lock' --extra redis --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' --group build --constraint requirements.lock --output-file deploy/build.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --group load --output-file loadtests/requirements.lock
 
 clean: ## remove the environment and the caches (never the state directory .authly)
-	@rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf $(VENV) $(BENCH) $(LOAD) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

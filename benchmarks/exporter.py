@@ -37,13 +37,13 @@ def run(progress: Progress, *, quick: bool) -> list[Row]:
         for number in range(rounds):
             # Whatever drifts meets both sides alike.
             for name in (SCRAPED, QUIET) if number % 2 else (QUIET, SCRAPED):
-                used, started = _processor_time(exporter), time.monotonic()
+                used, started = processor_time(exporter), time.monotonic()
                 if name == SCRAPED:
                     scraper.send(str(seconds))
                 latencies = latencies_of(instance.address, seconds, 0.005)
                 if name == SCRAPED:
                     scraper.receive()
-                    shares.append(100 * (_processor_time(exporter) - used) / (time.monotonic() - started))
+                    shares.append(100 * (processor_time(exporter) - used) / (time.monotonic() - started))
                     memory.append(pss(exporter))
                 hundredths = statistics.quantiles(latencies, n=100, method="inclusive")
                 percentiles["p50"][name].append(hundredths[49] * 1e3)
@@ -67,7 +67,7 @@ def _exporter(master: int) -> int:
     raise AgentError("there is no exporter")
 
 
-def _processor_time(pid: int) -> float:
+def processor_time(pid: int) -> float:
     """Return the seconds that a process has used, with the threads of it that have ended.
 
     /proc shows hundredths of a second, and in most seconds the exporter takes less than one. The clock of another

@@ -1,5 +1,6 @@
 """The whole application, as ``authly serve`` runs it, with two workers and an embedded PostgreSQL."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from authly.core.postgres_keeper import KEEPER, is_locked
 from benchmarks.agent import REPOSITORY, AgentError
 from benchmarks.latency import free_ports, latencies_of
 
 _START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
 
 
 class Instance(NamedTuple):
@@ -22,26 +25,31 @@ class Instance(NamedTuple):
 
     Args:
         address: of the application.
+        metrics_address: of the exporter.
         environment: its own, for commands that work on it.
         log: where it writes to.
+        master: its process id.
     """
 
     address: str
+    metrics_address: str
     environment: dict[str, str]
     log: Path
+    master: int
 
 
 @contextmanager
-def authly(**settings: str) -> Iterator[Instance]:
+def authly(*options: str, **settings: str) -> Iterator[Instance]:
     """Run Authly.
 
     Args:
+        options: for Gunicorn.
         settings: variables of the environment, besides those that say where it is.
     """
     address, metrics_address = (f"127.0.0.1:{port}" for port in free_ports(2))
     with tempfile.TemporaryDirectory(prefix="authly-") as folder:
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AUTHLY_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AUTHLY_", "PROMETHEUS_"))},
             "PYTHONPATH": str(REPOSITORY / "src"),
             "AUTHLY_BIND": address,
             "AUTHLY_METRICS_BIND": metrics_address,
@@ -52,7 +60,7 @@ def authly(**settings: str) -> Iterator[Instance]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "authly.cli", "serve"],
+                [sys.executable, "-m", "authly.cli", "serve", *options],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -61,7 +69,7 @@ def authly(**settings: str) -> Iterator[Instance]:
             )
         try:
             _wait_until_ready(process, address, log)
-            yield Instance(address, environment, log)
+            yield Instance(address, metrics_address, environment, log, process.pid)
         finally:
             process.terminate()
             try:
@@ -69,6 +77,19 @@ def authly(**settings: str) -> Iterator[Instance]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            _wait_for_keeper(Path(environment["AUTHLY_STATE_DIR"]))
+
+
+def _wait_for_keeper(state: Path) -> None:
+    """Wait until the keeper of the database has left: until then the server still writes."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    with contextlib.suppress(OSError):
+        lock = os.open(state / "postgres/users.lock", os.O_RDWR)
+        try:
+            while is_locked(lock, KEEPER) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            os.close(lock)
 
 
 def administer(instance: Instance, *arguments: str) -> Any:

@@ -27,6 +27,7 @@ def test_a_quick_run_writes_what_it_found(tmp_path: Path) -> None:
             "scrape",
             "middleware",
             "exporter",
+            "growth",
             "--output",
             str(tmp_path),
         ],
@@ -41,7 +42,9 @@ def test_a_quick_run_writes_what_it_found(tmp_path: Path) -> None:
     assert set(found["environment"]) == {"architecture", "kernel", "packages", "processors", "python"}
 
     rows = found["rows"]
-    assert {row["benchmark"] for row in rows} == {"exporter", "latency", "memory", "middleware", "recycling", "scrape"}
+    assert {row["benchmark"] for row in rows} == {
+        *("exporter", "growth", "latency", "memory", "middleware", "recycling", "scrape")
+    }
     for row in rows:
         assert row["kind"] in {"best case", "usual", "worst case"}
         assert_is_spread(row["measured"])

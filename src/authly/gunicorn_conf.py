@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from authly.core import logging
-from authly.core.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from authly.core.embedded_postgres import EmbeddedPostgresError, of_master
 from authly.core.secret_key import SecretKeyError, read_or_create
 from authly.measuring import exporter_configuration
 from authly.monitoring.gunicorn import Hooks, NullMonitoring, StartRefusedError, at_each_turn
@@ -25,7 +25,7 @@ except SettingsError as error:
 
 logging.configure(settings.log_level, settings.log_format)
 # The master is the server's user for as long as it lives.
-_embedded_postgres = None if settings.database_url else EmbeddedPostgres(settings.state_path)
+_embedded_postgres = of_master(settings.database_url, settings.state_path)
 monitoring: Hooks = (
     monitoring_of(exporter_configuration(settings), settings.metrics_bind, settings.metrics_max_bytes)
     if settings.metrics_enabled
@@ -75,8 +75,11 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def pre_exec(server: Any) -> None:
-    """Hand the exporter's sockets down to the next master."""
+    """Hand the exporter's sockets down to the next master, which shall be a user of the database too."""
     monitoring.pre_exec(server)
+    if _embedded_postgres is not None:
+        # Gunicorn keeps the environment that it found when it last read its configuration: since a SIGHUP, ours.
+        server.cfg.env_orig.pop("AUTHLY_DATABASE_URL", None)
 
 
 def on_exit(server: Any) -> None:
@@ -107,7 +110,7 @@ def _start_database(server: Any) -> None:
 
 
 def _keep_database(server: Any) -> None:
-    """Start the embedded PostgreSQL again should it be gone; costs a quarter of a millisecond while it is there."""
+    """Replace the keeper of the embedded PostgreSQL should it be gone; a server that is gone is the keeper's matter."""
     if _embedded_postgres is None:
         return
     look_at = 0.0
@@ -117,9 +120,9 @@ def _keep_database(server: Any) -> None:
         if time.monotonic() < look_at:
             return
         try:
-            _embedded_postgres.start()
+            # Not start(), which waits for the server: meanwhile the master would replace neither workers nor exporter.
+            _embedded_postgres.keep()
         except EmbeddedPostgresError as error:
-            # Trying takes its time, in which the master does nothing else.
             look_at = time.monotonic() + 60.0
             server.log.error("%s", error)
 

@@ -392,3 +392,73 @@ def test_keeper_outlives_the_signals_of_a_terminal_and_of_a_service_manager(stat
     assert ask(url) == "authly"
     assert os.getsid(pid) != os.getsid(0)
     assert is_alive(pid)
+
+
+def keep_until(server: EmbeddedPostgres, condition: Callable[[], object]) -> None:
+    """Ask again and again, as a master does."""
+
+    def turn() -> object:
+        server.keep()
+        return condition()
+
+    wait_until(turn)
+
+
+def test_keeping_replaces_a_keeper_and_waits_for_nothing(state: Path) -> None:
+    """A keeper that is gone is replaced, behind the back of whoever asks for that."""
+    server = EmbeddedPostgres(state)
+    url = server.start()
+    pids = (keeper_pid(state), postmaster_pid(state))
+    server.keep()
+    kill(pids[0])
+    wait_until(lambda: not any(map(is_alive, pids)), 2)
+    server.keep()
+    # It has hardly begun.
+    assert not has_keeper(state)
+    keep_until(server, lambda: has_keeper(state))
+    with EmbeddedPostgres(state) as joined:
+        assert joined == url
+        assert ask(url) == "authly"
+    server.release()
+
+
+def test_keeping_does_not_wait_for_the_server(state: Path) -> None:
+    """While the keeper has yet to start a server that has ended, whoever only keeps goes on."""
+    server = EmbeddedPostgres(state)
+    url = server.start()
+    keeper, postmaster = keeper_pid(state), postmaster_pid(state)
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        kill(postmaster)
+        wait_until(lambda: not is_alive(postmaster))
+        for _ in range(3):
+            server.keep()
+        assert not is_alive(postmaster)
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    assert server.start() == url
+    server.release()
+
+
+def test_keeping_tells_what_became_of_the_next_keeper(state: Path) -> None:
+    """Why there is none is said by a later call, and one after that tries again."""
+    server = EmbeddedPostgres(state)
+    url = server.start()
+    pids = (keeper_pid(state), postmaster_pid(state))
+    kill(pids[0])
+    wait_until(lambda: not any(map(is_alive, pids)), 2)
+    version = state / "postgres/data/PG_VERSION"
+    right = version.read_text()
+    version.write_text("9\n")
+    with pytest.raises(EmbeddedPostgresError, match="was written by PostgreSQL 9"):
+        keep_until(server, lambda: False)
+    version.write_text(right)
+    keep_until(server, lambda: has_keeper(state))
+    assert server.start() == url
+    server.release()
+
+
+def test_only_who_started_it_keeps_it(state: Path) -> None:
+    """Whoever is no user has nothing to keep."""
+    with pytest.raises(EmbeddedPostgresError, match="whoever has started it"):
+        EmbeddedPostgres(state).keep()

@@ -160,13 +160,39 @@ def test_every_way_to_start_serves_and_counts(
     assert not [line for line in log_lines(instance) if line["level"] in {"error", "critical"}]
 
 
+def test_the_master_does_not_wait_for_its_database(make_instance: MakeInstance) -> None:
+    """While PostgreSQL takes its time to start, an exporter and a worker that end are back as soon as ever."""
+    instance = make_instance(AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL="").start()
+    state = instance.folder / "state"
+    wait_until(lambda: is_ready(instance))
+    keeper, server = keeper_pid(state), postmaster_pid(state)
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        kill(server)
+        wait_until(lambda: not is_alive(server))
+        (exporter,), (worker,) = instance.exporters(), instance.workers()
+        kill(exporter)
+        kill(worker)
+        wait_until(lambda: instance.exporters() not in ([], [exporter]), 8)
+        wait_until(lambda: instance.workers() not in ([], [worker]), 8)
+        assert instance.scrape()[0] == 200
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    wait_until(lambda: is_ready(instance), 30)
+    instance.stop()
+    wait_until(lambda: not has_keeper(state))
+
+
 def test_an_upgraded_master_joins_the_embedded_server(make_instance: MakeInstance) -> None:
-    """After SIGUSR2 both masters use one PostgreSQL, which outlives the old one and ends with the new one."""
+    """After SIGHUP and SIGUSR2 both masters use one PostgreSQL, which outlives the old one and ends with the new."""
     instance = make_instance(AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL="").start()
     state = instance.folder / "state"
     wait_until(lambda: is_ready(instance))
     server = postmaster_pid(state)
     ask_often(instance, 5)
+    before = instance.workers()
+    os.kill(instance.master, signal.SIGHUP)
+    wait_until(lambda: len(instance.workers()) == 1 and instance.workers() != before, 20)
 
     known = set(children(instance.master))
     os.kill(instance.master, signal.SIGUSR2)

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import secrets
+import select
 import shutil
 import socket
 import subprocess
@@ -58,6 +59,7 @@ class EmbeddedPostgres:
     def __init__(self, state_path: Path) -> None:
         self._directory = state_path.absolute() / "postgres"
         self._lock: int | None = None
+        self._launch: _Launch | None = None
         _instances.add(self)
 
     def start(self) -> str:
@@ -77,16 +79,45 @@ class EmbeddedPostgres:
             return self._join(self._lock)
         except OSError as error:
             self.release()
-            raise EmbeddedPostgresError(
-                f"The embedded PostgreSQL cannot use {self._directory}: {error}. Start Authly as the user who owns "
-                "it, or set AUTHLY_STATE_DIR to a directory on a local disk that Authly may write to."
-            ) from error
+            raise self._unusable(error) from error
         except BaseException:
             self.release()
             raise
 
+    def keep(self) -> None:
+        """See to it that there is a keeper, and wait for nothing. For whoever has called :meth:`start`.
+
+        The keeper starts a server that has ended, however long that takes. Here only a keeper that is gone is replaced:
+        what becomes of the next one is told by a later call.
+
+        Raises:
+            EmbeddedPostgresError: there is no keeper.
+        """
+        if self._lock is None:
+            raise EmbeddedPostgresError("The embedded PostgreSQL is kept by whoever has started it.")
+        try:
+            if self._launch is not None:
+                if (said := self._launch.last_words()) is None:
+                    return
+                self._launch = None
+                self._check(said)
+            if is_locked(self._lock, KEEPER):
+                return
+            starting = self._open()
+            try:
+                # Else somebody else is starting one.
+                if lock(starting, STARTING, fcntl.F_WRLCK, wait=False) and not is_locked(self._lock, KEEPER):
+                    self._launch = _Launch(self._directory, starting)
+            finally:
+                os.close(starting)
+        except OSError as error:
+            raise self._unusable(error) from error
+
     def release(self) -> None:
         """Stop being a user. With its last user, the server stops; this does not wait for that."""
+        if self._launch is not None:
+            self._launch.forget()
+            self._launch = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -152,29 +183,27 @@ class EmbeddedPostgres:
         return password
 
     def _start_keeper(self, starting: int) -> None:
-        install, major = _find_programs(self._directory)
-        # Its last word is "ready", or what went wrong; then it closes its output. Python's warnings may come before.
-        said = subprocess.run(
-            [
-                *(sys.executable, "-m", "authly.core.postgres_keeper"),
-                *(str(self._directory), str(install), major, str(starting)),
-            ],
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(starting,),
-            start_new_session=True,
-            check=False,
-        ).stdout.decode(errors="replace")
-        if not said.endswith("ready\n"):
+        try:
+            self._check(_Launch(self._directory, starting).wait())
+        except EmbeddedPostgresError:
             # The keeper is gone. A child that was forked meanwhile may hold this open file: unlock, not only close.
             lock(starting, STARTING, fcntl.F_UNLCK)
+            raise
+
+    def _check(self, said: str) -> None:
+        """Raise an error unless a keeper's last word was that the server is ready."""
+        if not said.endswith("ready\n"):
             raise EmbeddedPostgresError(
                 f"The embedded PostgreSQL in {self._directory} did not start. "
                 f"{said.strip() or 'Its keeper ended without a word.'}\n"
                 f"Its whole log is {self._directory / LOG_NAME}. To use another server, set AUTHLY_DATABASE_URL."
             )
+
+    def _unusable(self, error: OSError) -> EmbeddedPostgresError:
+        return EmbeddedPostgresError(
+            f"The embedded PostgreSQL cannot use {self._directory}: {error}. Start Authly as the user who owns "
+            "it, or set AUTHLY_STATE_DIR to a directory on a local disk that Authly may write to."
+        )
 
     def _log_tail(self) -> str:
         with contextlib.suppress(OSError):
@@ -187,7 +216,74 @@ class EmbeddedPostgres:
         self.release()
 
 
+class _Launch:
+    """A keeper that is being started: its last word is "ready", or what went wrong; then it closes its output.
+
+    Args:
+        directory: of the server's files.
+        starting: a descriptor whose lock on STARTING the keeper takes over.
+    """
+
+    def __init__(self, directory: Path, starting: int) -> None:
+        install, major = _find_programs(directory)
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "authly.core.postgres_keeper"),
+                *(str(directory), str(install), major, str(starting)),
+            ],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(starting,),
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        self._said = b""
+
+    def wait(self) -> str:
+        """Wait for the last word; return all that was said, to which Python's warnings may belong."""
+        while (said := self.last_words()) is None:
+            select.select([self._output], [], [])
+        return said
+
+    def last_words(self) -> str | None:
+        """Return all that was said if that was all; None before."""
+        while select.select([self._output], [], [], 0)[0]:
+            text = os.read(self._output.fileno(), 65536)
+            if not text:
+                self._output.close()
+                # The keeper is no child of its starter: what was has ended before.
+                self._process.wait()
+                return self._said.decode(errors="replace")
+            self._said += text
+        return None
+
+    def forget(self) -> None:
+        """Listen no more."""
+        self._output.close()
+        self._process.poll()
+
+
 _instances: weakref.WeakSet[EmbeddedPostgres] = weakref.WeakSet()
+_of_master: EmbeddedPostgres | None = None
+
+
+def of_master(database_url: str | None, state_path: Path) -> EmbeddedPostgres | None:
+    """Return the server that this Gunicorn master is a user of; None where another one is configured.
+
+    Gunicorn evaluates its configuration again at each SIGHUP. By then the environment names the server, for the
+    workers, as if it were any other; what runs stays as it is, and so the first call decides.
+
+    Args:
+        database_url: the server that is configured.
+        state_path: the state directory.
+    """
+    global _of_master
+    if _of_master is None and not database_url:
+        _of_master = EmbeddedPostgres(state_path)
+    return _of_master
 
 
 def _forget_all() -> None:
