@@ -93,7 +93,10 @@ def _section(section: Section) -> Iterator[str]:
 def _row(definition: Definition) -> str:
     type_ = f"{definition.type} ({definition.mode})" if definition.mode else definition.type
     labels = ", ".join(f"`{label}`" for label in definition.labels)
-    meaning = " ".join(filter(None, [definition.help, definition.detail]))
+    exemplars = (
+        "A request with a valid `traceparent` leaves its trace id as an exemplar." if definition.exemplars else ""
+    )
+    meaning = " ".join(filter(None, [definition.help, definition.detail, exemplars]))
     return f"| `{definition.name}` | {type_} | {labels} | {meaning} |"
 
 
