@@ -24,13 +24,11 @@ class Instance(NamedTuple):
         address: of the application.
         environment: its own, for commands that work on it.
         log: where it writes to.
-        state: what it keeps.
     """
 
     address: str
     environment: dict[str, str]
     log: Path
-    state: Path
 
 
 @contextmanager
@@ -63,7 +61,7 @@ def authly(**settings: str) -> Iterator[Instance]:
             )
         try:
             _wait_until_ready(process, address, log)
-            yield Instance(address, environment, log, Path(folder) / "state")
+            yield Instance(address, environment, log)
         finally:
             process.terminate()
             try:

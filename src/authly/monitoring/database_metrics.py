@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from authly.monitoring.database_operations import DATABASE_OPERATIONS
 from authly.monitoring.definitions import Definition, closed
-from authly.monitoring.instruments import Instruments, Layer, Lookup, recording
+from authly.monitoring.instruments import Instruments, Layer, Lookup, recording, traced
 from authly.monitoring.labels import Vocabulary
 from authly.monitoring.multiprocess.bound import Observation, tally
 
@@ -39,6 +39,7 @@ QUERY_DURATION = Definition(
     "Time that queries took, without the wait for a connection.",
     {"operation": _OPERATION},
     buckets=QUERY_BUCKETS,
+    exemplars=True,
     example="topk(5, histogram_quantile(0.99, sum by (operation, le) "
     "(rate(authly_database_query_duration_seconds_bucket[5m]))))",
 )
@@ -171,7 +172,8 @@ class DatabaseMetrics(Layer):
         try:
             known = self._operation(operation)
             count = self.database_queries.labels(known, status)
-            made = tally(count, self.database_query_duration.labels(known), failed)
+            durations = self.database_query_duration.labels(known)
+            made = traced(tally(count, durations, failed), durations, failed)
             if known == operation:
                 self._queries[kind] = made
             else:
