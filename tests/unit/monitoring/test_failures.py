@@ -38,7 +38,7 @@ def an_argument(annotation: Any) -> Any:
 
 def calls_of(layer: Any) -> dict[str, Callable[[], None]]:
     """Return the recording calls of a layer, with arguments."""
-    calls = {}
+    calls: dict[str, Callable[[], None]] = {}
     for name, call in inspect.getmembers(type(layer), inspect.isfunction):
         if name[0] != "_":
             hints = get_type_hints(call)
