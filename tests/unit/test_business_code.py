@@ -5,8 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 import authly
+from authly.core.database import create_pool
+from authly.core.repository import Database
+from authly.identity import Identity
+from authly.monitoring.database_metrics import NullDatabaseMetrics
+from authly.monitoring.metrics import no_metrics
+from authly.monitoring.recorders import NullAuthenticationMetrics, NullOAuthMetrics, NullOIDCMetrics, Recorders
+from authly.oauth_server import OAuthServer
+from authly.settings import Settings
 
 SOURCE = Path(authly.__file__).parent
 PACKAGES = ("admin", "api", "audit", "core", "keys", "oauth", "oidc", "sessions", "tokens", "users")
@@ -58,3 +67,20 @@ def test_a_condition_about_metrics_would_be_found(source: str) -> None:
 def test_a_default_is_no_condition() -> None:
     """Without anybody to tell, a service tells a null object."""
     assert not list(questions("self._metrics = metrics or NullMetrics()"))
+
+
+def test_services_are_given_null_objects_where_nothing_is_measured() -> None:
+    """From the composition root down to who records: what is off arrives as what does nothing."""
+    metrics = no_metrics()
+    recorders = Recorders(metrics.oauth, metrics.auth, metrics.oidc, metrics.security)
+    pool = create_pool("postgresql://nowhere.invalid/", 1)
+    settings = Settings(secret_key=SecretStr("k" * 32))
+    database = Database(pool, metrics.database)
+    identity = Identity(settings, database, recorders=recorders)
+    server = OAuthServer(settings, database, identity.audit, recorders=recorders)
+    assert type(database._observer) is NullDatabaseMetrics
+    assert type(server.tokens._metrics) is NullOAuthMetrics
+    assert type(server.id_tokens._metrics) is NullOIDCMetrics
+    assert type(identity.users._metrics) is NullAuthenticationMetrics
+    assert type(identity.hasher._metrics) is NullAuthenticationMetrics
+    identity.hasher.close()
