@@ -95,7 +95,8 @@ def _section(section: Section) -> Iterator[str]:
 def _row(definition: Definition) -> str:
     type_ = f"{definition.type} ({definition.mode})" if definition.mode else definition.type
     labels = ", ".join(f"`{label}`" for label in definition.labels)
-    meaning = " ".join(filter(None, [definition.help, definition.detail, definition.exemplars and _EXEMPLARS]))
+    exemplars = _EXEMPLARS if definition.exemplars else ""
+    meaning = " ".join(filter(None, [definition.help, definition.detail, exemplars]))
     return f"| `{definition.name}` | {type_} | {labels} | {meaning} |"
 
 

@@ -29,6 +29,8 @@ def scene() -> Iterator[tuple[Administration, Server]]:
         {
             "AUTHLY_DATABASE_URL": server.start(),
             "AUTHLY_CACHE_TTL": "0",
+            # Levels are counted with queries too.
+            "AUTHLY_METRICS_GROUPS": "http,oauth,database,ratelimit,runtime,lifecycle",
             "AUTHLY_METRICS_COLLECTION_INTERVAL": "0.1",
             "AUTHLY_PASSWORD_HASH_MEMORY": "8",
         },

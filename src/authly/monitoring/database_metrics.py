@@ -29,8 +29,9 @@ QUERIES = Definition(
     "counter",
     "Queries that ended, by the names that repositories give them.",
     {"operation": _OPERATION, "status": closed(QUERY_STATUSES)},
-    detail="What Authly runs besides its repositories (migrations, readiness, messages between workers, the election) "
-    "has no name and is not among the queries.",
+    detail="`levels.count` is several of them, and times all together with the wait for a connection. What Authly runs "
+    "besides its repositories (migrations, readiness, messages between workers, the election) has no name and is not "
+    "among the queries.",
     example='sum by (operation) (rate(authly_database_queries_total{status="error"}[5m])) > 0',
 )
 QUERY_DURATION = Definition(
