@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench screenshots kubernetes check-image lock clean
+.PHONY: help run test test-fast check format bench screenshots dashboards metrics-page kubernetes check-image lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,12 @@ kubernetes: $(STAMP) ## write the rules of docker-compose/prometheus/rules as de
 
 check-image: $(STAMP) ## carry out the Dockerfile in a plain root file system (root, Debian's debootstrap, three minutes)
 	@$(BIN)/python -m tests.image
+
+dashboards: $(STAMP) ## write the dashboards of Grafana again (docker-compose/grafana/dashboards)
+	@$(BIN)/python -m dashboards
+
+metrics-page: $(STAMP) ## write docs/metrics.md from the definitions of the metrics
+	@$(BIN)/python -m tests.metrics_page
 
 lock: ## resolve the dependencies again into requirements.lock (hashes, no addresses)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }

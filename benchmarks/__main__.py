@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import exporter, latency, login, middleware, report, scrape, tokens, write
+from benchmarks import exporter, latency, login, middleware, overhead, report, scrape, tokens, write
 from benchmarks.agent import REPOSITORY
 from benchmarks.timing import Row
 
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "exporter": exporter.run,
     "login": login.run,
     "tokens": tokens.run,
+    "overhead": overhead.run,
 }
 
 

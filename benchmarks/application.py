@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from authly.monitoring.metrics import AuthlyMetrics
+from authly.monitoring.metrics import compose
 from authly.monitoring.middleware import MetricsMiddleware
 from benchmarks.workers import Series
 
@@ -20,7 +20,7 @@ def bare() -> FastAPI:
 
 def measured(app: FastAPI) -> FastAPI:
     """Add what Authly measures requests with."""
-    app.add_middleware(MetricsMiddleware, metrics=AuthlyMetrics())
+    app.add_middleware(MetricsMiddleware, metrics=compose().http)
     return app
 
 

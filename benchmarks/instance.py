@@ -1,5 +1,6 @@
 """The whole application, as ``authly serve`` runs it, with two workers and an embedded PostgreSQL."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.agent import REPOSITORY, AgentError
 from benchmarks.latency import free_ports, latencies_of
@@ -68,6 +69,12 @@ def authly(**settings: str) -> Iterator[Instance]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def administer(instance: Instance, *arguments: str) -> Any:
+    """Return what a command of ``authly admin`` says."""
+    command = [sys.executable, "-m", "authly.cli", "admin", *arguments, "--json"]
+    return json.loads(subprocess.check_output(command, env=instance.environment))
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

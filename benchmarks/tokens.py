@@ -4,8 +4,6 @@ import http.client
 import itertools
 import json
 import statistics
-import subprocess
-import sys
 import time
 from base64 import b64encode
 from contextlib import ExitStack, closing
@@ -14,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from benchmarks.agent import AgentError
-from benchmarks.instance import Instance, authly
+from benchmarks.instance import Instance, administer, authly
 from benchmarks.timing import USUAL, Progress, Row, compare
 
 _TOKEN, _INTROSPECT = "/oauth2/token", "/oauth2/introspect"
@@ -56,9 +54,9 @@ class _Service:
         self._connections: list[http.client.HTTPConnection] = []
         self._instance = instance
         self._stack = ExitStack()
-        self._administer("scopes", "create", "read", "Read")
+        administer(instance, "scopes", "create", "read", "Read")
         named = ("--name", "Service", "--type", "confidential", "--scope", "read")
-        registered = self._administer("clients", "create", *named)
+        registered = administer(instance, "clients", "create", *named)
         credentials = f"{registered['client_id']}:{registered['client_secret']}"
         self._headers = {
             "authorization": f"Basic {b64encode(credentials.encode()).decode()}",
@@ -93,10 +91,6 @@ class _Service:
             self.ask(path, body, connection)
             taken.append(time.perf_counter() - started)
         return taken
-
-    def _administer(self, *arguments: str) -> Any:
-        command = [sys.executable, "-m", "authly.cli", "admin", *arguments, "--json"]
-        return json.loads(subprocess.check_output(command, env=self._instance.environment))
 
 
 def _durations(log: Path, path: str) -> list[float]:

@@ -1,5 +1,6 @@
 """The rules and alerts that the project ships, for tests."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ PROMETHEUS = REPOSITORY / "docker-compose/prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yaml"))
 ALERTMANAGER_CONFIGURATION = REPOSITORY / "docker-compose/alertmanager/alertmanager.yml"
 RUNBOOKS = REPOSITORY / "docs/runbooks"
+DASHBOARDS = REPOSITORY / "docker-compose/grafana/dashboards"
 
 # What Prometheus itself knows of each target.
-OF_PROMETHEUS = {"up", "scrape_duration_seconds"}
+OF_PROMETHEUS = {"up", "scrape_duration_seconds", "ALERTS"}
 
 
 class Rule(NamedTuple):
@@ -114,3 +116,92 @@ def commands(page: Path) -> Iterator[str]:
         for line in block.replace("\\\n", " ").splitlines():
             if line.strip().startswith("$ "):
                 yield line.strip()[2:]
+
+
+def panels() -> list[tuple[str, dict[str, Any]]]:
+    """Return each panel of each dashboard that is committed, rows apart, with the dashboard's name."""
+    return [
+        (file.stem, panel)
+        for file in sorted(DASHBOARDS.glob("*.json"))
+        for panel in json.loads(file.read_text())["panels"]
+        if panel["type"] != "row"
+    ]
+
+
+def in_grafana(expression: str, window: str = "5m") -> str:
+    """Return an expression as Grafana sends it where everything is chosen.
+
+    Args:
+        expression: with variables.
+        window: what a rate looks back.
+    """
+    values = {"$instance": ".*", "$endpoint": ".*", "$percentile": "0.95", "$__rate_interval": window}
+    for variable, value in values.items():
+        expression = expression.replace(variable, value)
+    assert "$" not in expression, expression
+    return expression
+
+
+def questions(window: str = "5m") -> list[tuple[str, str]]:
+    """Return all that is asked of Prometheus, and where: panels, annotations, variables, rules and alerts."""
+    found = [
+        (f"{board}: {panel['title']} {target['refId']}", in_grafana(target["expr"], window))
+        for board, panel in panels()
+        for target in panel["targets"]
+    ]
+    for file in sorted(DASHBOARDS.glob("*.json")):
+        board = json.loads(file.read_text())
+        found += [
+            (f"{file.stem}: {annotation['name']}", in_grafana(annotation["expr"], window))
+            for annotation in board["annotations"]["list"]
+        ]
+        for variable in board["templating"]["list"]:
+            if match := re.match(r"label_values\((.+), (\w+)\)$", str(variable.get("query"))):
+                expression = f"count by ({match[2]}) ({in_grafana(match[1])})"
+                found.append((f"{file.stem}: variable {variable['name']}", expression))
+    return found + [(rule.name, rule.expression) for rule in rules()]
+
+
+def documented() -> dict[str, tuple[str, set[str]]]:
+    """Return type and labels of each metric in docs/metrics.md."""
+    found = {}
+    for line in (REPOSITORY / "docs/metrics.md").read_text().splitlines():
+        if line.startswith("| `"):
+            _, name, kind, labels, *_ = line.split("|")
+            found[name.strip(" `")] = (kind.split()[0], set(re.findall(r"`([^`]+)`", labels)))
+    return found
+
+
+def catalogue() -> dict[str, tuple[str, set[str]]]:
+    """Return type and labels of each metric that there is, or will be."""
+    return {**documented(), **AWAITED}
+
+
+# Metrics that rules and panels ask for and that come with other changes.
+AWAITED: dict[str, tuple[str, set[str]]] = {
+    "authly_oauth_token_requests_total": ("counter", {"grant_type", "status", "client_id"}),
+    "authly_oauth_authorization_requests_total": ("counter", {"response_type", "status", "client_id"}),
+    "authly_oauth_token_generation_duration_seconds": ("histogram", {"token_type"}),
+    "authly_oauth_tokens_issued_total": ("counter", {"token_type", "grant_type"}),
+    "authly_oauth_token_revocations_total": ("counter", {"token_type", "reason"}),
+    "authly_oauth_introspections_total": ("counter", {"status"}),
+    "authly_oauth_client_authentications_total": ("counter", {"method", "status"}),
+    "authly_oauth_client_requests_total": ("counter", {"client_id", "endpoint"}),
+    "authly_oauth_active_tokens": ("gauge", {"token_type"}),
+    "authly_oauth_clients": ("gauge", {"client_type"}),
+    "authly_auth_login_attempts_total": ("counter", {"method", "status"}),
+    "authly_auth_failed_login_attempts_total": ("counter", {"reason"}),
+    "authly_auth_password_hash_duration_seconds": ("histogram", {"operation"}),
+    "authly_auth_sessions_total": ("counter", {"event"}),
+    "authly_auth_active_sessions": ("gauge", set()),
+    "authly_auth_password_changes_total": ("counter", {"initiator", "status"}),
+    "authly_cache_hit_ratio": ("gauge", {"cache"}),
+    "authly_cache_memory_usage_bytes": ("gauge", set()),
+    "authly_oidc_requests_total": ("counter", {"endpoint", "status"}),
+    "authly_oidc_id_token_duration_seconds": ("histogram", {"algorithm"}),
+    "authly_oidc_signing_keys": ("gauge", {"state"}),
+    "authly_oidc_signing_key_age_seconds": ("gauge", set()),
+}
+
+# Metrics that no panel and no rule shows, and why.
+UNUSED: dict[str, str] = {}

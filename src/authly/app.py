@@ -32,17 +32,23 @@ from authly.core import logging
 from authly.core.embedded_postgres import EmbeddedPostgres
 from authly.core.repository import Database
 from authly.core.resource_manager import ResourceManager
+from authly.core.security_log import SecurityLog
 from authly.core.worker_collector import Tasks, WorkerCollector
 from authly.identity import Identity, create_first_administrator
+from authly.levels import levels
 from authly.measuring import exporter_configuration
 from authly.middleware import surround
-from authly.monitoring.labels import StartupPhase, ThreadPool
-from authly.monitoring.metrics import AuthlyMetrics, Metrics, NullMetrics
+from authly.monitoring.client_labels import HashedClientLabels
+from authly.monitoring.instruments import Instruments
+from authly.monitoring.labels import Group, StartupPhase, ThreadPool
+from authly.monitoring.metrics import compose, no_metrics
 from authly.monitoring.multiprocess import directory as metrics_directory
 from authly.monitoring.multiprocess import values
 from authly.monitoring.multiprocess.directory import DirectoryUnusableError
 from authly.monitoring.multiprocess.metrics import start_sampling, stop_sampling
+from authly.monitoring.recorders import Recorders
 from authly.oauth_server import OAuthServer
+from authly.secret_keys import client_labels_key
 from authly.settings import Settings, load_settings
 from authly.shared_state import SharedState
 from authly.upkeep import upkeep
@@ -65,42 +71,52 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     settings_took = time.perf_counter() - began
     logging.configure(settings.log_level, settings.log_format)
-    metrics: Metrics = NullMetrics()
+    metrics, directory = no_metrics(), None
     if settings.metrics_enabled:
         directory, problem = _keep_metrics_in(settings.metrics_directory, settings.metrics_max_bytes)
-        metrics = AuthlyMetrics()
+        instruments = Instruments("authly", resolution=settings.metrics_resolution)
+        if settings.metrics_include_client_ids:
+            instruments.client_labels = HashedClientLabels(client_labels_key(settings), directory)
+        metrics = compose(settings.measured, instruments)
     # Under Gunicorn the master has started the embedded server by now, and the settings say where it is.
     embedded_postgres = EmbeddedPostgres(settings.state_path)
     database_url = settings.database_url or embedded_postgres.start()
-    resources = ResourceManager(database_url, settings.database_pool_size, metrics, began)
-    database = Database(resources.pool, metrics, availability=resources, timeout=settings.database_timeout)
-    identity = Identity(settings, database)
+    resources = ResourceManager(database_url, settings.database_pool_size, metrics.lifecycle, began)
+    database = Database(resources.pool, metrics.database, availability=resources, timeout=settings.database_timeout)
+    recorders = Recorders(metrics.oauth, metrics.auth, metrics.oidc, metrics.security)
+    identity = Identity(settings, database, recorders=recorders)
     resources.before_ready(lambda: create_first_administrator(settings, identity.users))
-    shared = SharedState(settings, database, resources.pool, database_url, metrics)
-    server = OAuthServer(settings, database, identity.audit, caches=shared.caches)
-    jobs = upkeep(settings, database_url, identity, server, shared.rate_limit_rows, metrics)
+    shared = SharedState(settings, database, resources.pool, database_url, metrics.cache, metrics.lifecycle)
+    server = OAuthServer(settings, database, identity.audit, shared.caches, recorders)
+    jobs = upkeep(settings, database_url, identity, server, shared.rate_limit_rows, metrics.cleanup)
     # What they work on has to be there.
     resources.before_ready(jobs.start)
     passwords = identity.hasher
     collector = WorkerCollector(
-        metrics,
+        metrics.runtime,
+        metrics.database,
         resources.pool.get_stats,
         {ThreadPool.PASSWORDS: lambda: Tasks(passwords.running(), passwords.waiting())},
         settings.metrics_collection_interval,
     )
+
+    counting = levels(settings, database, identity, server, shared, directory, metrics.levels)
+    if Group.LEVELS in settings.measured:
+        resources.before_ready(counting.start)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Never fails: Gunicorn takes a worker that fails to start for a reason to stop everything.
         await resources.start()
         await shared.start()
-        metrics.update_application_info(settings.environment)
-        metrics.update_startup_duration(StartupPhase.SETTINGS, settings_took)
+        metrics.lifecycle.update_application_info(settings.environment)
+        metrics.lifecycle.update_startup_duration(StartupPhase.SETTINGS, settings_took)
         if settings.metrics_enabled:
             start_sampling(settings.metrics_collection_interval)
             await collector.start()
         yield
         stop_sampling()
+        await counting.stop()
         await jobs.stop()
         await shared.stop()
         await collector.stop()
@@ -120,7 +136,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.embedded_postgres = embedded_postgres
     app.include_router(health_router(resources.check))
     pages = Pages(settings.theme.read_bytes() if settings.theme else b"", sign_up=settings.sign_up_enabled)
-    problems.install(app, pages)
+    problems.install(app, pages, SecurityLog(metrics.security))
     oauth_errors.install(app)
     app.include_router(pages.router())
     browser = Browser(identity.sessions)
@@ -144,20 +160,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             browser,
             pages,
             server.endpoints.issuer,
+            metrics.oauth,
         ),
-        userinfo_router(server.userinfo),
-        logout_router(server.logout, identity.authentication, browser, pages),
+        userinfo_router(server.userinfo, metrics.oidc),
+        logout_router(server.logout, identity.authentication, browser, pages, metrics.oidc),
         token_router(server.pipeline),
         revoke_router(server.authenticator, server.revocation),
         introspect_router(server.authenticator, server.introspection),
         par_router(server.authenticator, server.pushed_requests),
-        metadata_router(server.endpoints, server.scopes, server.keys, settings.jwks_max_age),
+        metadata_router(server.endpoints, server.scopes, server.keys, settings.jwks_max_age, metrics.oidc),
         applications_router(server.consents, server.clients, server.scopes, browser, pages),
     ):
         app.include_router(router)
     admin_router.install(
         app,
-        AdminAccess(server.tokens, identity.users, server.endpoints.issuer, identity.audit, metrics),
+        AdminAccess(server.tokens, identity.users, server.endpoints.issuer, identity.audit, metrics.security),
         administration_of(identity, server),
         clients=server.clients,
         scopes=server.scopes,
@@ -174,7 +191,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             verifiers.append(TokenFile(settings.metrics_token_path, _log.error))
         if settings.metrics_access_tokens:
             verifiers.append(AccessTokens(server.tokens, server.endpoints.issuer))
-        policy = MetricsPolicy(settings.metrics_allowed_networks, verifiers, metrics, _log.warning)
+        policy = MetricsPolicy(settings.metrics_allowed_networks, verifiers, metrics.security)
         app.include_router(metrics_router(settings.metrics_path, scraper, policy))
     surround(app, settings, shared.rate_limits, server.clients.has_origin, metrics)
     return app

@@ -9,6 +9,7 @@ from authly.audit.repository import AuditRepository
 from authly.audit.service import AuditLog
 from authly.core.clock import Clock, utc_now
 from authly.core.repository import Database
+from authly.monitoring.recorders import Recorders
 from authly.oidc.ended_sessions import EndedSessions
 from authly.sessions.repository import SessionRepository
 from authly.sessions.service import Lifetimes, SessionService
@@ -29,15 +30,24 @@ class Identity:
         settings: what an operator chose.
         database: where everything is kept.
         clock: tells the time.
+        recorders: are told what they do.
     """
 
-    def __init__(self, settings: Settings, database: Database, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock = utc_now,
+        recorders: Recorders | None = None,
+    ) -> None:
+        recorders = recorders or Recorders()
         self.audit = AuditLog(AuditRepository(database), clock)
         self.sessions = SessionService(
             SessionRepository(database),
             Lifetimes(timedelta(seconds=settings.session_lifetime), timedelta(seconds=settings.session_idle_timeout)),
             clock,
-            EndedSessions(database),
+            EndedSessions(database, recorders.oauth),
+            recorders.auth,
         )
         self.throttle = LoginThrottle(
             database,
@@ -53,6 +63,7 @@ class Identity:
             ),
             settings.password_hash_threads,
             settings.password_hash_queue,
+            recorders.auth,
         )
         self.credentials = CredentialRepository(database)
         users = UserRepository(database)
@@ -68,6 +79,7 @@ class Identity:
             sessions=self.sessions,
             audit=self.audit,
             clock=clock,
+            metrics=recorders.auth,
         )
         self.authentication = AuthenticationService(
             database=database,
@@ -80,6 +92,7 @@ class Identity:
             sessions=self.sessions,
             audit=self.audit,
             clock=clock,
+            recorders=recorders,
         )
 
 

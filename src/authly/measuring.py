@@ -13,6 +13,7 @@ def exporter_configuration(settings: Settings) -> Configuration:
         collectors=settings.metrics_collectors,
         series_ttl=settings.metrics_series_ttl,
         log_format=settings.log_format,
+        constant_labels=settings.metrics_const_labels,
         settings=shown(settings),
         web_config_file=str(settings.metrics_web_config_path or ""),
     )

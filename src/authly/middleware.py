@@ -1,6 +1,7 @@
 """From settings to the middleware around the application."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -11,6 +12,7 @@ from authly.api.logging_middleware import LoggingMiddleware
 from authly.api.rate_limiter import Policy, RateLimiter, RateLimitMiddleware
 from authly.api.security_middleware import SecurityMiddleware
 from authly.core.rate_limits import Limit, Store
+from authly.monitoring.labels import Group
 from authly.monitoring.metrics import Metrics
 from authly.monitoring.middleware import MetricsMiddleware
 from authly.oauth import endpoints
@@ -50,23 +52,31 @@ def surround(
         is_client_origin: whether a page of an origin is a client's.
         metrics: whom to tell.
     """
-    limiter = RateLimiter(store, _limits(settings), frozenset(map(Policy, settings.rate_limit_fail_open)), metrics)
+    limiter = RateLimiter(
+        store, _limits(settings), frozenset(map(Policy, settings.rate_limit_fail_open)), metrics.rate_limit
+    )
     # Scrapes have a limit of their own, which the exporter keeps.
     unlimited = (*_UNLIMITED, settings.metrics_path)
-    app.add_middleware(RateLimitMiddleware, limiter=limiter, policies=_POLICIES, exempt=unlimited)
-    app.add_middleware(AdminMiddleware, networks=settings.admin_networks, metrics=metrics)
+    refused = {("POST", "/login"): partial(metrics.auth.login_failed, "rate_limited")}
+    app.add_middleware(RateLimitMiddleware, limiter=limiter, policies=_POLICIES, exempt=unlimited, refused=refused)
+    app.add_middleware(
+        AdminMiddleware, networks=settings.admin_networks, metrics=metrics.admin, events=metrics.security
+    )
     app.add_middleware(
         CORSMiddleware,
         client_paths=_CLIENT_PATHS,
         public_paths=_PUBLIC_PATHS,
         is_allowed=is_client_origin,
-        metrics=metrics,
+        metrics=metrics.security,
     )
     app.add_middleware(
-        SecurityMiddleware, hosts=settings.allowed_hosts, max_body_bytes=settings.max_body_bytes, metrics=metrics
+        SecurityMiddleware,
+        hosts=settings.allowed_hosts,
+        max_body_bytes=settings.max_body_bytes,
+        metrics=metrics.security,
     )
-    if settings.metrics_enabled:
-        app.add_middleware(MetricsMiddleware, metrics=metrics)
+    if Group.HTTP in settings.measured:
+        app.add_middleware(MetricsMiddleware, metrics=metrics.http)
     app.add_middleware(LoggingMiddleware)
     app.add_middleware(ForwardingMiddleware, proxies=settings.trusted_proxies)
 

@@ -3,15 +3,15 @@
 from datetime import timedelta
 
 from authly.audit.service import AuditLog
-from authly.core import secret_key
 from authly.core.cache import Caches
 from authly.core.repository import Database
-from authly.core.secret_key import SecretKey
+from authly.core.security_log import SecurityLog
 from authly.keys.encryption import KeyEncryption
 from authly.keys.jwt import Jwts
 from authly.keys.models import Rotation
 from authly.keys.repository import SigningKeyRepository
 from authly.keys.service import SigningKeyService
+from authly.monitoring.recorders import Recorders
 from authly.oauth.authorization_service import AuthorizationService
 from authly.oauth.cached_repositories import remembering
 from authly.oauth.client_authentication import ClientAuthenticator
@@ -31,7 +31,7 @@ from authly.oauth.scope_repository import ScopeRepository
 from authly.oauth.scope_service import ScopeService
 from authly.oauth.security import SecurityEvents
 from authly.oauth.subjects import Subjects
-from authly.oauth.token_pipeline import NullObserver, TokenPipeline, TokenRequests
+from authly.oauth.token_pipeline import TokenPipeline
 from authly.oidc import authentication_request
 from authly.oidc.backchannel_logout import AnnouncementRepository, BackchannelLogout
 from authly.oidc.id_tokens import IdTokenService
@@ -39,6 +39,7 @@ from authly.oidc.interaction import InteractionService
 from authly.oidc.login_marker import LoginMarkers
 from authly.oidc.logout import LogoutService
 from authly.oidc.userinfo import UserinfoService
+from authly.secret_keys import secret_key_of
 from authly.settings import Settings
 from authly.tokens.access_token import AccessTokenFormat
 from authly.tokens.models import Lifetimes
@@ -55,8 +56,8 @@ class OAuthServer:
         settings: what an operator chose.
         database: where everything is kept.
         audit: where what happens is recorded.
-        observer: is told how token requests ended.
         caches: remember clients and scopes; without them, each is asked for each time.
+        recorders: are told what they do.
 
     Raises:
         SecretKeyError: there is no secret key, and none can be made.
@@ -67,18 +68,22 @@ class OAuthServer:
         settings: Settings,
         database: Database,
         audit: AuditLog,
-        observer: TokenRequests | None = None,
         caches: Caches | None = None,
+        recorders: Recorders | None = None,
     ) -> None:
+        recorders = recorders or Recorders()
+        security = SecurityLog(recorders.security)
+        events = SecurityEvents(audit, security)
         self.endpoints = Endpoints(settings.issuer_url)
         issuer = self.endpoints.issuer
         secret = secret_key_of(settings)
         self.keys = SigningKeyService(
             SigningKeyRepository(database), KeyEncryption(secret.derive("signing keys")), _rotation(settings)
         )
-        jwts = Jwts(self.keys)
+        jwts = Jwts(self.keys, security)
         users = UserRepository(database)
-        self.id_tokens = IdTokenService(issuer, jwts, users.get, timedelta(seconds=settings.id_token_ttl))
+        id_token_ttl = timedelta(seconds=settings.id_token_ttl)
+        self.id_tokens = IdTokenService(issuer, jwts, users.get, id_token_ttl, metrics=recorders.oidc)
         self.tokens = TokenService(
             TokenRepository(database),
             AccessTokenFormat(issuer, jwts, settings.access_token_algorithm),
@@ -90,6 +95,7 @@ class OAuthServer:
                 refresh_grace=timedelta(seconds=settings.refresh_token_grace),
             ),
             self.id_tokens,
+            metrics=recorders.oauth,
         )
         clients, scopes = ClientRepository(database), ScopeRepository(database)
         if caches is not None:
@@ -97,18 +103,21 @@ class OAuthServer:
         self.clients = ClientService(clients, scopes, self.tokens, audit)
         self.scopes = ScopeService(scopes, audit)
         self.consents = ConsentService(ConsentRepository(database), self.tokens, audit)
-        self.pushed_requests = PushedRequestService(PushedRequestRepository(database), authentication_request.check)
-        self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences)
+        self.pushed_requests = PushedRequestService(
+            PushedRequestRepository(database), authentication_request.check, events
+        )
+        self.authenticator = ClientAuthenticator(clients, self.endpoints.audiences, events, recorders.oauth)
         subjects = Subjects(secret.derive("pairwise subjects"))
-        self.authorization = AuthorizationService(clients, self.pushed_requests, self.consents, self.tokens, subjects)
+        self.authorization = AuthorizationService(
+            clients, self.pushed_requests, self.consents, self.tokens, subjects, events
+        )
         self.interaction = InteractionService(self.authorization, self.id_tokens, subjects)
         self.login_markers = LoginMarkers(secret.derive("login markers"))
         self.userinfo = UserinfoService(issuer, self.tokens, users, clients, jwts)
         self.logout = LogoutService(clients, self.id_tokens, subjects)
         self.backchannel_logout = BackchannelLogout(issuer, AnnouncementRepository(database), jwts)
-        self.introspection = IntrospectionService(self.tokens, issuer)
+        self.introspection = IntrospectionService(self.tokens, issuer, recorders.oauth)
         self.revocation = RevocationService(self.tokens, audit)
-        events = SecurityEvents(audit)
         self.pipeline = TokenPipeline(
             self.authenticator,
             [
@@ -116,7 +125,7 @@ class OAuthServer:
                 RefreshTokenGrant(self.tokens, issuer, events),
                 ClientCredentialsGrant(self.tokens, issuer),
             ],
-            observer or NullObserver(),
+            recorders.oauth,
         )
 
 
@@ -127,14 +136,3 @@ def _rotation(settings: Settings) -> Rotation:
         refresh=min(timedelta(seconds=30), max_age / 10),
         lifetime=timedelta(days=settings.signing_key_days) if settings.signing_key_days else None,
     )
-
-
-def secret_key_of(settings: Settings) -> SecretKey:
-    """Return the secret key that an operator set, or the one of the state directory.
-
-    Raises:
-        SecretKeyError: there is none, and none can be made.
-    """
-    if settings.secret_key is not None:
-        return SecretKey(settings.secret_key.get_secret_value())
-    return secret_key.read_or_create(settings.state_path)

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 from functools import cached_property
+from operator import lt
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +24,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from authly.monitoring.labels import LABEL_NAMES, RESERVED_LABEL_NAMES, Group
+from authly.monitoring.resolution import Resolution
+
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
 _HOST_NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 _RATE = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)")
@@ -35,9 +39,11 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # No path: metadata is found below the host (RFC 8414, section 3), and clients compare issuers character by character.
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
+Label = tuple[str, str]
 
 
 class SettingsError(ValueError):
@@ -70,6 +76,39 @@ def _import_paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
         if not _IMPORT_PATH.fullmatch(path):
             raise ValueError(f"{path} is not package.module:name")
     return paths
+
+
+def _groups(value: str | tuple[Group, ...]) -> tuple[Group, ...]:
+    groups = tuple(dict.fromkeys(map(Group, _words(value))))
+    if not groups:
+        raise ValueError("no group")
+    return groups
+
+
+def _resolution(value: str | tuple[float, ...]) -> str | tuple[float, ...]:
+    if isinstance(value, str) and value.strip().lower() in {"low", "normal", "high"}:
+        return value.strip().lower()
+    edges = tuple(map(float, value.split(",") if isinstance(value, str) else value))
+    # Not a number is in no order.
+    if not (1 <= len(edges) <= 50 and all(map(lt, (0.0, *edges), (*edges, 3600.001)))):
+        raise ValueError("not rising edges")
+    return edges
+
+
+def _constant_labels(value: str | tuple[Label, ...]) -> tuple[Label, ...]:
+    if not isinstance(value, str):
+        return value
+    labels = []
+    for pair in value.split(","):
+        name, equals, held = (part.strip() for part in pair.partition("="))
+        if not equals or not _LABEL_NAME.fullmatch(name) or name in LABEL_NAMES | RESERVED_LABEL_NAMES:
+            raise ValueError(f"{name} cannot be the name of a constant label")
+        if not 1 <= len(held) <= 128 or not held.isprintable():
+            raise ValueError(f"{name} has no value that can be shown")
+        labels.append((name, held))
+    if len(labels) > 16 or len(dict(labels)) != len(labels):
+        raise ValueError("too many labels, or one twice")
+    return tuple(labels)
 
 
 class Rate(NamedTuple):
@@ -475,6 +514,24 @@ class Settings(BaseSettings):
         "true or false",
         "Measure. When false: no middleware, no files, no exporter, and the metrics path answers 404.",
     )
+    metrics_groups: Annotated[tuple[Group, ...], NoDecode, BeforeValidator(_groups)] = _setting(
+        tuple(Group),
+        f"{', '.join(list(Group)[:-1])} or {list(Group)[-1]}, several of them separated by commas",
+        "The layers that are measured. Of the others nothing is recorded.",
+    )
+    metrics_resolution: Annotated[Resolution, NoDecode, BeforeValidator(_resolution)] = _setting(
+        "normal",
+        "low, normal, high, or 1 to 50 rising numbers of seconds up to 3600, separated by commas",
+        "How finely histograms tell durations apart: half the buckets, the usual ones, twice as many, or these edges. "
+        "0.25 and 1 are always among them.",
+    )
+    metrics_const_labels: Annotated[tuple[Label, ...], NoDecode, BeforeValidator(_constant_labels)] = _setting(
+        (),
+        "up to 16 pairs name=value, separated by commas: names of letters, digits and underscores, not of labels that "
+        "metrics have, and not job, instance, le, quantile or any that begin with two underscores; values of 1 to 128 "
+        "printable characters",
+        "Labels that everything in the exposition has.",
+    )
     metrics_path: Annotated[str, AfterValidator(_metrics_path)] = _setting(
         "/metrics",
         "an absolute path of letters, digits and . _ ~ / -, such as /metrics",
@@ -544,7 +601,8 @@ class Settings(BaseSettings):
     metrics_include_client_ids: bool = _setting(
         False,
         "true or false",
-        "Tell clients apart in metrics, by a keyed hash of the client id. Off: the label stays empty.",
+        "Tell clients apart in metrics, by a keyed hash of the client id, 200 of them at most. Off: the label stays "
+        "empty. `authly metrics client` tells how a client is called.",
     )
     prometheus_multiproc_dir: Path | None = _setting(
         None,
@@ -574,6 +632,11 @@ class Settings(BaseSettings):
     def state_path(self) -> Path:
         """The state directory as an absolute path."""
         return self.state_dir.expanduser().absolute()
+
+    @cached_property
+    def measured(self) -> frozenset[Group]:
+        """The layers that are measured; none where metrics are off."""
+        return frozenset(self.metrics_groups if self.metrics_enabled else ())
 
     @cached_property
     def metrics_web_config_path(self) -> Path | None:
@@ -652,6 +715,8 @@ def shown(settings: Settings) -> tuple[tuple[str, str, str], ...]:
 def _shown(field: str, value: object) -> str:
     if value is None or value == ():
         return "not set"
+    if field == "metrics_const_labels":
+        return ", ".join(map("=".join, value))  # type: ignore[call-overload]
     if isinstance(value, (SecretStr, SecretBytes)):
         return "set, and not shown"
     if isinstance(value, bool):

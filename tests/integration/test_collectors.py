@@ -97,7 +97,7 @@ def rest(series: Series) -> set[tuple[str, frozenset[tuple[str, str]]]]:
 
 def successes(series: Series) -> dict[str, float]:
     """Return the success of each collector."""
-    return {dict(labels)["collector"]: value for (name, labels), value in series.items() if name == SUCCESS}
+    return {dict(labels)["collector"]: value for (name, labels), value in series.items() if name == SUCCESS.name}
 
 
 def test_whatever_collectors_do_the_rest_of_the_scrape_is_there_in_time(
@@ -126,7 +126,7 @@ def test_whatever_collectors_do_the_rest_of_the_scrape_is_there_in_time(
             "awful:Leaks": 1 if number < 3 else 0,
             "awful:slow_to_import": 0,
         }
-        assert total(series, "good") == total(series, PARTIAL) == 1
+        assert total(series, "good") == total(series, PARTIAL.name) == 1
         assert not [name for name, _ in series if name in {"slept", "raised_before"}]
         assert len([name for name, _ in series if name.startswith("leak_")]) == (4000 * number if number < 3 else 0)
         counted.append(total(series, "authly_http_requests_total", endpoint="/health/live"))

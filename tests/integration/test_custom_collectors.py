@@ -53,7 +53,7 @@ def plugged(make_instance: MakeInstance, folder: Path) -> Instance:
 
 def successes(series: Series) -> dict[str, float]:
     """Return the success of each custom collector."""
-    found = {dict(labels)["collector"]: value for (name, labels), value in series.items() if name == SUCCESS}
+    found = {dict(labels)["collector"]: value for (name, labels), value in series.items() if name == SUCCESS.name}
     return {name: value for name, value in found.items() if ":" in name}
 
 
@@ -65,8 +65,8 @@ def test_the_exporter_loads_collectors(make_instance: MakeInstance, tmp_path: Pa
         series = instance.series()
         assert total(series, "plugin_pid") == exporter
         assert successes(series) == WELL
-        assert {dict(labels)["collector"] for name, labels in series if name == DURATION} >= {*NAMES, "own"}
-        assert total(series, PARTIAL) == 1
+        assert {dict(labels)["collector"] for name, labels in series if name == DURATION.name} >= {*NAMES, "own"}
+        assert total(series, PARTIAL.name) == 1
         assert total(series, "authly_exporter_directory_up") == 1
         assert total(series, "authly_http_requests_total", endpoint="/health/live") > 0
     # What a collector measures for itself is the exporter's alone; it leaves no files among those of the workers.

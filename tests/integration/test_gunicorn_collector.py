@@ -152,11 +152,12 @@ SLOW = {
 import time
 from pathlib import Path
 from flask import Flask
+from authly.monitoring.instruments import Instruments
 from authly.monitoring.request_metrics import RequestMetrics
 from authly.monitoring.wsgi_middleware import WSGIMetricsMiddleware
 
 app = Flask(__name__)
-app.wsgi_app = WSGIMetricsMiddleware(app.wsgi_app, RequestMetrics("slow"))
+app.wsgi_app = WSGIMetricsMiddleware(app.wsgi_app, RequestMetrics(Instruments("slow")))
 
 @app.get("/")
 def index():
@@ -173,10 +174,11 @@ import asyncio
 from pathlib import Path
 from fastapi import FastAPI
 from authly.monitoring.middleware import MetricsMiddleware
+from authly.monitoring.instruments import Instruments
 from authly.monitoring.request_metrics import RequestMetrics
 
 app = FastAPI()
-app.add_middleware(MetricsMiddleware, metrics=RequestMetrics("slow"))
+app.add_middleware(MetricsMiddleware, metrics=RequestMetrics(Instruments("slow")))
 
 @app.get("/")
 async def index():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretBytes, SecretStr, ValidationError
 
+from authly.monitoring.labels import Group
 from authly.settings import (
     Settings,
     SettingsError,
@@ -54,6 +55,25 @@ def test_settings_are_frozen() -> None:
         ("AUTHLY_METRICS_PATH", "/{template}"),
         ("AUTHLY_METRICS_PATH", "/health/live"),
         ("AUTHLY_METRICS_COLLECTION_INTERVAL", "0"),
+        ("AUTHLY_METRICS_GROUPS", "http,weather"),
+        ("AUTHLY_METRICS_GROUPS", ","),
+        ("AUTHLY_METRICS_RESOLUTION", "fine"),
+        ("AUTHLY_METRICS_RESOLUTION", "0,1"),
+        ("AUTHLY_METRICS_RESOLUTION", "1,1"),
+        ("AUTHLY_METRICS_RESOLUTION", "1,0.5"),
+        ("AUTHLY_METRICS_RESOLUTION", "1,nan"),
+        ("AUTHLY_METRICS_RESOLUTION", "1,inf"),
+        ("AUTHLY_METRICS_RESOLUTION", ",".join(map(str, range(1, 52)))),
+        ("AUTHLY_METRICS_CONST_LABELS", "region"),
+        ("AUTHLY_METRICS_CONST_LABELS", "region="),
+        ("AUTHLY_METRICS_CONST_LABELS", "a=1,a=2"),
+        ("AUTHLY_METRICS_CONST_LABELS", "1a=1"),
+        ("AUTHLY_METRICS_CONST_LABELS", "__a=1"),
+        ("AUTHLY_METRICS_CONST_LABELS", "endpoint=1"),
+        ("AUTHLY_METRICS_CONST_LABELS", "le=1"),
+        ("AUTHLY_METRICS_CONST_LABELS", "job=1"),
+        ("AUTHLY_METRICS_CONST_LABELS", "a=1\t2"),
+        ("AUTHLY_METRICS_CONST_LABELS", f"a={'x' * 129}"),
         ("AUTHLY_METRICS_RATE_LIMIT", "-1"),
         ("AUTHLY_LOG_LEVEL", "loud"),
         ("AUTHLY_LOG_FORMAT", "xml"),
@@ -167,6 +187,27 @@ def test_limits_and_networks_are_understood(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.rate_limit_fail_open == ()
     assert list(map(str, settings.trusted_proxies)) == ["10.0.0.0/8", "2001:db8::1/128"]
     assert settings.allowed_hosts == ("login.example.com", "*.example.org", "[::1]")
+
+
+def test_what_is_measured_and_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups, edges and constant labels are lists; without metrics nothing is measured."""
+    everything = load_settings()
+    assert everything.measured == frozenset(Group)
+    assert everything.metrics_resolution == "normal"
+    monkeypatch.setenv("AUTHLY_METRICS_GROUPS", "http, Database,http")
+    monkeypatch.setenv("AUTHLY_METRICS_RESOLUTION", "0.1, 2")
+    monkeypatch.setenv("AUTHLY_METRICS_CONST_LABELS", "region=eu west, tier=a=b")
+    settings = load_settings()
+    assert settings.measured == {Group.HTTP, Group.DATABASE}
+    assert settings.metrics_resolution == (0.1, 2.0)
+    assert settings.metrics_const_labels == (("region", "eu west"), ("tier", "a=b"))
+    seen = {variable: value for variable, value, _ in shown(settings)}
+    assert seen["AUTHLY_METRICS_CONST_LABELS"] == "region=eu west, tier=a=b"
+    assert seen["AUTHLY_METRICS_RESOLUTION"] == "0.1, 2.0"
+    monkeypatch.setenv("AUTHLY_METRICS_RESOLUTION", " High")
+    assert load_settings().metrics_resolution == "high"
+    monkeypatch.setenv("AUTHLY_METRICS_ENABLED", "false")
+    assert load_settings().measured == frozenset()
 
 
 def test_the_metrics_directory_follows_prometheus_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authly.api.forwarding import Network, UnknownClientError, client_address, within
 from authly.api.refusal import refuse
-from authly.api.security_middleware import SecurityMetrics
-from authly.monitoring.labels import SecurityEvent, Severity
+from authly.core.security_log import SecurityLog
+from authly.monitoring.labels import SecurityEvent
+from authly.monitoring.recorders import SecurityRecorder
 
 PREFIX = "/admin/"
 RESOURCES = frozenset(
@@ -20,7 +21,7 @@ _ACTIONS = {"GET": "read", "HEAD": "read", "POST": "create", "PUT": "update", "P
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class AdminMetrics(SecurityMetrics, Protocol):
+class AdminMetrics(Protocol):
     """What the middleware tells."""
 
     def track_admin_request(self, resource: str, action: str, status: int) -> None:
@@ -33,13 +34,17 @@ class AdminMiddleware:
     Args:
         app: the application.
         networks: where administrators may come from.
-        metrics: whom to tell.
+        metrics: is told of each request.
+        events: is told of each refusal.
     """
 
-    def __init__(self, app: ASGIApp, networks: Sequence[Network], metrics: AdminMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, networks: Sequence[Network], metrics: AdminMetrics, events: SecurityRecorder
+    ) -> None:
         self._app = app
         self._networks = tuple(networks)
         self._metrics = metrics
+        self._security = SecurityLog(events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; those that are not for administrators go straight through."""
@@ -61,8 +66,8 @@ class AdminMiddleware:
             if not reason:
                 await self._app(scope, receive, send_and_note)
             else:
-                self._metrics.track_security_event(SecurityEvent.ADMIN_DENIED, Severity.MEDIUM)
-                _log.warning("admin_denied", client=client, resource=resource, action=action, reason=reason)
+                facts = {"client": client, "resource": resource, "action": action, "reason": reason}
+                self._security.note(SecurityEvent.ADMIN_DENIED, **facts)
                 description = f"This request to the administration interface is denied: {reason}."
                 await refuse(scope, send_and_note, 403, "access_denied", description)
         finally:

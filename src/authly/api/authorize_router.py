@@ -14,10 +14,12 @@ from authly.api.oauth_errors import ERROR_CONTENT, documented
 from authly.api.oauth_forms import documented_form, read_body
 from authly.api.pages import Pages, policy_that_leads_to
 from authly.errors import InvalidRequestError, OAuthError
+from authly.monitoring.recorders import OAuthRecorder
 from authly.oauth import authorization_response, endpoints
 from authly.oauth.authorization_request import Asked, ResponseMode
 from authly.oauth.authorization_response import AuthorizationResponse
 from authly.oauth.authorization_service import AuthorizationService
+from authly.oauth.outcomes import SUCCESS, outcome_of
 from authly.oauth.parameters import parse, parse_pairs
 from authly.oauth.scope_service import ScopeService
 from authly.oidc import authentication_request
@@ -69,6 +71,7 @@ def authorize_router(
     browser: Browser,
     pages: Pages,
     issuer: str,
+    metrics: OAuthRecorder,
 ) -> APIRouter:
     """Return the routes of this endpoint and its pages.
 
@@ -81,6 +84,7 @@ def authorize_router(
         browser: knows who is behind a request.
         pages: renders pages.
         issuer: this server, as its answers name it.
+        metrics: is told how requests are answered.
     """
     router = APIRouter(tags=["oauth"])
     responses: dict[int | str, dict[str, Any]] = {
@@ -110,14 +114,28 @@ def authorize_router(
             progress: what the user has done for this request.
             denied: whether the user said no.
         """
+        try:
+            return await take(request, marked, session, progress, denied=denied)
+        except LoginRequiredError:
+            raise
+        except Exception as error:
+            metrics.authorization_request_ended("", outcome_of(error), "")
+            raise
+
+    async def take(
+        request: Request, marked: bytes, session: Session | None, progress: Progress, *, denied: bool
+    ) -> Response:
         query, before = markers.read(marked)
         progress = replace(progress, login_demanded_after=before)
+        response_type = ""
         try:
             if len(query) > _LONGEST_QUERY:
                 raise InvalidRequestError(f"The request is longer than {_LONGEST_QUERY} bytes.")
-            asked = await authorization.identify(parse(query))
+            parameters = parse(query)
+            response_type = parameters.get("response_type", "")
+            asked = await authorization.identify(parameters)
         except OAuthError as error:
-            _log.info("authorization_request", status=error.code, client_id="")
+            ended(response_type, error.code, "")
             return pages.error(
                 request,
                 400,
@@ -125,6 +143,8 @@ def authorize_router(
                 f"The application sent you here with a request that Authly does not accept. {error.description} "
                 "Go back to the application, and tell those who run it.",
             )
+        # A request that was pushed counts as it was pushed.
+        response_type = asked.parameters.get("response_type", "")
         try:
             checked = authentication_request.check(asked)
             step = await interaction.next_step(checked, session, progress)
@@ -139,11 +159,15 @@ def authorize_router(
             if progress.is_consent_given:
                 await authorization.remember(checked.request, checked.scopes_to_allow, session.user_id)
             code = await authorization.allow(checked.request, session, checked.claims.claims)
-            _log.info("authorization_request", status="success", client_id=asked.client.client_id)
+            ended(response_type, SUCCESS, asked.client.client_id)
             return send(request, authorization_response.with_code(asked, code, issuer))
         except OAuthError as error:
-            _log.info("authorization_request", status=error.code, client_id=asked.client.client_id)
+            ended(response_type, error.code, asked.client.client_id)
             return send(request, authorization_response.with_error(asked, error, issuer))
+
+    def ended(response_type: str, status: str, client_id: str) -> None:
+        metrics.authorization_request_ended(response_type, status, client_id)
+        _log.info("authorization_request", status=status, client_id=client_id)
 
     def log_in(checked: AuthenticationRequest, query: bytes, session: Session | None) -> Response:
         target = f"{endpoints.AUTHORIZE}?{markers.mark(query, session).decode('ascii', 'replace')}"

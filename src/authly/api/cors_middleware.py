@@ -3,19 +3,18 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from authly.api.security_middleware import SecurityMetrics
-from authly.monitoring.labels import SecurityEvent, Severity
+from authly.core.repository import DatabaseUnavailableError
+from authly.core.security_log import SecurityLog
+from authly.monitoring.labels import SecurityEvent
+from authly.monitoring.recorders import SecurityRecorder
 
 _METHODS: Final = b"GET, POST"
 _REQUEST_HEADERS: Final = b"authorization, content-type, dpop"
 _EXPOSED: Final = "retry-after, www-authenticate, x-request-id, ratelimit, ratelimit-policy"
 _MAX_AGE: Final = b"600"
-
-_log = structlog.stdlib.get_logger(__name__)
 
 
 class CORSMiddleware:
@@ -37,13 +36,13 @@ class CORSMiddleware:
         client_paths: frozenset[str],
         public_paths: tuple[str, ...],
         is_allowed: Callable[[str], Awaitable[bool]],
-        metrics: SecurityMetrics,
+        metrics: SecurityRecorder,
     ) -> None:
         self._app = app
         self._client_paths = client_paths
         self._public_paths = public_paths
         self._is_allowed = is_allowed
-        self._metrics = metrics
+        self._security = SecurityLog(metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it where a browser only asks whether it may ask."""
@@ -65,10 +64,13 @@ class CORSMiddleware:
             await self._app(scope, receive, _with(send, allowed, vary=is_client_path))
 
     async def _judge(self, origin: bytes) -> bytes | None:
-        if await self._is_allowed(origin.decode("latin-1")):
-            return origin
-        self._metrics.track_security_event(SecurityEvent.CORS_REJECTED, Severity.LOW)
-        _log.warning("cors_rejected", origin=origin[:255].decode("latin-1"))
+        try:
+            if await self._is_allowed(origin.decode("latin-1")):
+                return origin
+        except DatabaseUnavailableError:
+            # Nobody can tell whose origin it is. The request goes on, and its page learns nothing.
+            return None
+        self._security.note(SecurityEvent.CORS_REJECTED, origin=origin[:255].decode("latin-1"))
         return None
 
 

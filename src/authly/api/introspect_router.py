@@ -8,6 +8,7 @@ from authly.api.oauth_errors import NO_STORE, documented
 from authly.api.oauth_forms import documented_form, read_parameters
 from authly.api.token_router import CLIENT_PARAMETERS
 from authly.errors import InvalidClientError
+from authly.monitoring.labels import ClientEndpoint
 from authly.oauth import endpoints
 from authly.oauth.client_authentication import ClientAuthenticator
 from authly.oauth.introspection import IntrospectionService
@@ -48,7 +49,9 @@ def introspect_router(authenticator: ClientAuthenticator, introspection: Introsp
     async def introspect(request: Request) -> Response:
         parameters = await read_parameters(request)
         parameters.refuse_repeated()
-        client = await authenticator.authenticate(request.headers.get("authorization"), parameters)
+        client = await authenticator.authenticate(
+            request.headers.get("authorization"), parameters, ClientEndpoint.INTROSPECT
+        )
         # Who can say anybody's name could find out which tokens are valid by trying (section 2.1).
         if client.type is ClientType.PUBLIC:
             raise InvalidClientError("Public clients cannot introspect tokens.")

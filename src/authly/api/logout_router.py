@@ -11,6 +11,8 @@ from authly.api.oauth_errors import ERROR_CONTENT, documented
 from authly.api.oauth_forms import documented_form, read_body
 from authly.api.pages import Pages, policy_that_leads_to
 from authly.errors import InvalidRequestError, OAuthError
+from authly.monitoring.recorders import OIDCRecorder
+from authly.oauth.outcomes import SUCCESS, outcome_of
 from authly.oauth.parameters import parse, parse_pairs
 from authly.oidc import configuration
 from authly.oidc.logout import LogoutRequest, LogoutService
@@ -25,7 +27,11 @@ _NO_STORE = {"cache-control": "no-store"}
 
 
 def logout_router(
-    logout: LogoutService, authentication: AuthenticationService, browser: Browser, pages: Pages
+    logout: LogoutService,
+    authentication: AuthenticationService,
+    browser: Browser,
+    pages: Pages,
+    metrics: OIDCRecorder,
 ) -> APIRouter:
     """Return the routes of this endpoint and its page.
 
@@ -34,6 +40,7 @@ def logout_router(
         authentication: ends sessions.
         browser: knows who is behind a request.
         pages: renders pages.
+        metrics: is told how requests end.
     """
     router = APIRouter(tags=["openid"])
     SessionIfAny = Annotated[Session | None, Depends(browser.current_session)]  # noqa: N806
@@ -47,10 +54,18 @@ def logout_router(
 
     async def answer(request: Request, query: bytes, session: Session | None, *, confirmed: bool) -> Response:
         try:
+            return await decide(request, query, session, confirmed=confirmed)
+        except Exception as error:
+            metrics.oidc_request_ended("logout", outcome_of(error))
+            raise
+
+    async def decide(request: Request, query: bytes, session: Session | None, *, confirmed: bool) -> Response:
+        try:
             if len(query) > _LONGEST_QUERY:
                 raise InvalidRequestError(f"The request is longer than {_LONGEST_QUERY} bytes.")
             checked = await logout.check(parse(query))
         except OAuthError as error:
+            metrics.oidc_request_ended("logout", error.code)
             return pages.error(
                 request,
                 400,
@@ -67,6 +82,8 @@ def logout_router(
             # As it is: it has been checked, and must reach the client character by character.
             response.headers["location"] = checked.destination
         forget(response)
+        # A question is no answer yet.
+        metrics.oidc_request_ended("logout", SUCCESS)
         return response
 
     def ask(request: Request, checked: LogoutRequest, query: bytes, session: Session) -> Response:

@@ -14,11 +14,12 @@ from starlette.requests import Request
 
 from authly.api.forwarding import Address, Network, UnknownClientError, client_address, within
 from authly.core.repository import DatabaseUnavailableError
+from authly.core.security_log import SecurityLog
 from authly.errors import InvalidTokenError
 from authly.monitoring.exporter.access import tokens
 from authly.monitoring.exporter.access.changes import Changes
 from authly.monitoring.labels import SecurityEvent, Severity
-from authly.monitoring.metrics import Metrics
+from authly.monitoring.recorders import SecurityRecorder
 from authly.tokens.service import TokenService
 
 METRICS_SCOPE = "metrics:read"
@@ -136,20 +137,17 @@ class MetricsPolicy:
         networks: from where.
         verifiers: of bearer tokens; none where the network is enough.
         metrics: counts who was kept out.
-        report: takes a line about each.
     """
 
     def __init__(
         self,
         networks: Sequence[Network],
         verifiers: Sequence[TokenVerifier],
-        metrics: Metrics,
-        report: Callable[[str], None],
+        metrics: SecurityRecorder,
     ) -> None:
         self._networks = tuple(networks)
         self._verifiers = tuple(verifiers)
-        self._metrics = metrics
-        self._report = report
+        self._security = SecurityLog(metrics)
 
     async def admit(self, request: Request) -> Address | Denial:
         """Return the address of whoever asks if he may look, else why not."""
@@ -173,6 +171,5 @@ class MetricsPolicy:
         return self._deny(Severity.MEDIUM, Denial(401, "its bearer token is not accepted", challenge))
 
     def _deny(self, severity: Severity, denial: Denial) -> Denial:
-        self._metrics.track_security_event(SecurityEvent.METRICS_DENIED, severity)
-        self._report(f"A request for the metrics was denied: {denial.reason}.")
+        self._security.note(SecurityEvent.METRICS_DENIED, severity, reason=denial.reason)
         return denial

@@ -8,6 +8,7 @@ from authly.api.authorize_router import AUTHORIZATION_PARAMETERS
 from authly.api.oauth_errors import NO_STORE, documented
 from authly.api.oauth_forms import documented_form, read_parameters
 from authly.api.token_router import CLIENT_PARAMETERS
+from authly.monitoring.labels import ClientEndpoint
 from authly.oauth import endpoints
 from authly.oauth.client_authentication import ClientAuthenticator
 from authly.oauth.pushed_request_service import LIFETIME, PushedRequestService
@@ -43,7 +44,7 @@ def par_router(authenticator: ClientAuthenticator, pushed_requests: PushedReques
     async def push(request: Request) -> Response:
         parameters = await read_parameters(request)
         parameters.refuse_repeated()
-        client = await authenticator.authenticate(request.headers.get("authorization"), parameters)
+        client = await authenticator.authenticate(request.headers.get("authorization"), parameters, ClientEndpoint.PAR)
         request_uri = await pushed_requests.push(client, parameters)
         body = {"request_uri": request_uri, "expires_in": int(LIFETIME.total_seconds())}
         return JSONResponse(body, 201, NO_STORE)

@@ -15,18 +15,21 @@ from authly.api.forms import BadFormError
 from authly.api.pages import Pages
 from authly.api.return_to import login_url
 from authly.core.repository import DatabaseUnavailableError
+from authly.core.security_log import SecurityLog
+from authly.monitoring.labels import SecurityEvent
 from authly.users.passwords import HasherBusyError
 
 _RETRY_AFTER = {"retry-after": "5"}
 _log = structlog.stdlib.get_logger(__name__)
 
 
-def install(app: FastAPI, pages: Pages) -> None:
+def install(app: FastAPI, pages: Pages, security: SecurityLog) -> None:
     """Let an application answer problems.
 
     Args:
         app: the application.
         pages: renders the answers for people.
+        security: is told of forms that are not ours.
     """
 
     def answers(error: type[Exception], answer: Callable[[Request, Exception], Awaitable[Response]]) -> None:
@@ -40,7 +43,8 @@ def install(app: FastAPI, pages: Pages) -> None:
         return pages.error(request, 400, "This form cannot be read", f"{error} Go back, and send the form again.")
 
     async def foreign_form(request: Request, _: Exception) -> Response:
-        _log.warning("csrf_rejected", path=request.url.path, origin=request.headers.get("origin", ""))
+        origin = request.headers.get("origin", "")
+        security.note(SecurityEvent.CSRF_REJECTED, path=request.url.path, origin=origin[:255])
         return pages.error(
             request,
             403,

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -168,6 +169,7 @@ class RateLimitMiddleware:
         policies: the policy of a method and a path; what is not in it falls under the default policy.
         exempt: paths that are not counted, and beginnings of paths, which end with a slash: what has to answer whatever
             happens, and what is the same for everybody.
+        refused: for some methods and paths, what is called where a request is refused.
     """
 
     def __init__(
@@ -176,7 +178,9 @@ class RateLimitMiddleware:
         limiter: RateLimiter,
         policies: Mapping[tuple[str, str], Policy],
         exempt: tuple[str, ...],
+        refused: Mapping[tuple[str, str], Callable[[], None]] = MappingProxyType({}),
     ) -> None:
+        self._refused = refused
         self._app = app
         self._limiter = limiter
         self._policies = policies
@@ -223,6 +227,8 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send_with_fields)
             return
         wait = math.ceil(verdict.wait)
+        if (tell := self._refused.get((scope["method"], scope["path"]))) is not None:
+            tell()
         _log.debug("rate_limited", policy=policy, wait_seconds=wait)
         await refuse(
             scope,

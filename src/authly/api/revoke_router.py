@@ -6,6 +6,7 @@ from starlette.responses import Response
 from authly.api.oauth_errors import NO_STORE, documented
 from authly.api.oauth_forms import documented_form, read_parameters
 from authly.api.token_router import CLIENT_PARAMETERS
+from authly.monitoring.labels import ClientEndpoint
 from authly.oauth import endpoints
 from authly.oauth.client_authentication import ClientAuthenticator
 from authly.oauth.revocation import RevocationService
@@ -35,7 +36,9 @@ def revoke_router(authenticator: ClientAuthenticator, revocation: RevocationServ
     async def revoke(request: Request) -> Response:
         parameters = await read_parameters(request)
         parameters.refuse_repeated()
-        client = await authenticator.authenticate(request.headers.get("authorization"), parameters)
+        client = await authenticator.authenticate(
+            request.headers.get("authorization"), parameters, ClientEndpoint.REVOKE
+        )
         await revocation.revoke(client, parameters)
         return Response(None, 200, NO_STORE)
 

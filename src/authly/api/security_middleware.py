@@ -1,13 +1,14 @@
 """What holds for every request and every answer: hosts, sizes, and the headers that keep browsers safe."""
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authly.api.refusal import refuse
-from authly.monitoring.labels import SecurityEvent, Severity
+from authly.core.security_log import SecurityLog
+from authly.monitoring.labels import SecurityEvent
+from authly.monitoring.recorders import SecurityRecorder
 
 _BASIC_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; font-src 'self'; frame-ancestors 'none'; "
@@ -35,13 +36,6 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class SecurityMetrics(Protocol):
-    """Whom security events are told to."""
-
-    def track_security_event(self, event: SecurityEvent, severity: Severity) -> None:
-        """Note something that an operator may want to look into."""
-
-
 class SecurityMiddleware:
     """Refuses requests for hosts that are not Authly's and bodies that are too long, and adds headers to answers.
 
@@ -52,13 +46,13 @@ class SecurityMiddleware:
         metrics: whom to tell of refusals.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], max_body_bytes: int, metrics: SecurityMetrics) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], max_body_bytes: int, metrics: SecurityRecorder) -> None:
         self._app = app
         names = [host.lower() for host in hosts]
         self._hosts = frozenset(name for name in names if not name.startswith("*."))
         self._domains = tuple(name[1:] for name in names if name.startswith("*."))
         self._max_body_bytes = max_body_bytes
-        self._metrics = metrics
+        self._security = SecurityLog(metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; anything but HTTP goes straight through."""
@@ -68,8 +62,7 @@ class SecurityMiddleware:
         send = _Headers(send, scope["scheme"] == "https")
         host, length = _host_and_length(scope)
         if not self._is_own(host) and not scope["path"].startswith("/health/"):
-            self._metrics.track_security_event(SecurityEvent.HOST_REJECTED, Severity.LOW)
-            _log.warning("host_rejected", host=host[:255])
+            self._security.note(SecurityEvent.HOST_REJECTED, host=host[:255])
             await refuse(scope, send, 400, "invalid_request", "Authly does not answer to this host name.")
         elif length > self._max_body_bytes:
             await self._refuse_body(scope, send)

@@ -1,6 +1,7 @@
 """The userinfo endpoint (OpenID Connect Core 1.0, section 5.3)."""
 
 import re
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -10,6 +11,8 @@ from starlette.responses import JSONResponse, Response
 from authly.api.oauth_errors import NO_STORE, documented
 from authly.api.oauth_forms import CONTENT_TYPE, read_parameters
 from authly.errors import InvalidRequestError, InvalidTokenError
+from authly.monitoring.recorders import OIDCRecorder
+from authly.oauth.outcomes import recorded
 from authly.oidc import configuration
 from authly.oidc.userinfo import UserinfoService
 
@@ -20,12 +23,14 @@ _CLAIMS: dict[str, Any] = {"type": "object", "properties": {"sub": {"type": "str
 _FORM = {"type": "object", "properties": {"access_token": {"type": "string"}}}
 
 
-def userinfo_router(userinfo: UserinfoService) -> APIRouter:
+def userinfo_router(userinfo: UserinfoService, metrics: OIDCRecorder) -> APIRouter:
     """Return the routes of this endpoint.
 
     Args:
         userinfo: answers.
+        metrics: is told how requests end.
     """
+    record = partial(metrics.oidc_request_ended, "userinfo")
     router = APIRouter(tags=["openid"])
     responses: dict[int | str, dict[str, Any]] = {
         200: {
@@ -52,7 +57,8 @@ def userinfo_router(userinfo: UserinfoService) -> APIRouter:
         dependencies=[Depends(_SCHEME)],
     )
     async def by_get(request: Request) -> Response:
-        return await answer(_token_of(request, None))
+        with recorded(record):
+            return await answer(_token_of(request, None))
 
     @router.post(
         configuration.USERINFO,
@@ -63,13 +69,14 @@ def userinfo_router(userinfo: UserinfoService) -> APIRouter:
         openapi_extra={"requestBody": {"required": False, "content": {CONTENT_TYPE: {"schema": _FORM}}}},
     )
     async def by_post(request: Request) -> Response:
-        in_body = None
-        # A request with the token in its header needs no body, and then no type of one.
-        if "content-type" in request.headers:
-            parameters = await read_parameters(request)
-            parameters.refuse_repeated()
-            in_body = parameters.get("access_token")
-        return await answer(_token_of(request, in_body))
+        with recorded(record):
+            in_body = None
+            # A request with the token in its header needs no body, and then no type of one.
+            if "content-type" in request.headers:
+                parameters = await read_parameters(request)
+                parameters.refuse_repeated()
+                in_body = parameters.get("access_token")
+            return await answer(_token_of(request, in_body))
 
     return router
 

@@ -96,6 +96,10 @@ class Executor(ABC):
     def _connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
         """Return a connection for one query."""
 
+    @abstractmethod
+    def afterwards(self, act: Callable[[], None]) -> None:
+        """Do something as soon as what was done here holds for good; not at all if it is undone."""
+
     async def run(self, operation: str, query: Sql, parameters: Parameters, make: Callable[..., Any]) -> Result:
         """Run a query.
 
@@ -144,6 +148,16 @@ class Transaction(Executor):
     ) -> None:
         super().__init__(observer, timer, availability)
         self._pinned = connection
+        self._afterwards: list[Callable[[], None]] = []
+
+    def afterwards(self, act: Callable[[], None]) -> None:
+        """Do something once the transaction is committed."""
+        self._afterwards.append(act)
+
+    def conclude(self) -> None:
+        """Do what was to be done afterwards."""
+        for act in self._afterwards:
+            act()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
@@ -173,6 +187,10 @@ class Database(Executor):
         self._pool = pool
         self._timeout = timeout
 
+    def afterwards(self, act: Callable[[], None]) -> None:
+        """Do something now: each query stands for itself."""
+        act()
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         if self._availability.is_away():
@@ -190,7 +208,9 @@ class Database(Executor):
         """
         with self._available():
             async with self._connection() as connection, connection.transaction():
-                yield Transaction(connection, self._observer, self._timer, self._availability)
+                transaction = Transaction(connection, self._observer, self._timer, self._availability)
+                yield transaction
+        transaction.conclude()
 
 
 class Repository:

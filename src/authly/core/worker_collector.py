@@ -40,11 +40,15 @@ class WorkerMetrics(Protocol):
     def track_gc_pause(self, generation: int, seconds: float) -> None:
         """Note how long the garbage collector took."""
 
-    def update_database_pool(self, stats: Mapping[str, int]) -> None:
-        """Note what the pool of connections says of itself."""
-
     def update_thread_pool(self, pool: ThreadPool, running: int, waiting: int) -> None:
         """Note how many tasks a pool of threads has."""
+
+
+class PoolMetrics(Protocol):
+    """What is told of a pool of connections."""
+
+    def update_database_pool(self, stats: Mapping[str, int]) -> None:
+        """Note what the pool says of itself."""
 
 
 class GcPauses:
@@ -88,6 +92,7 @@ class WorkerCollector:
 
     Args:
         metrics: is told what there is to see.
+        pool_metrics: is told of the pool of connections.
         pool: returns what the pool of connections says of itself.
         thread_pools: for each pool of threads, what returns its tasks.
         interval: seconds from one look at the pools to the next.
@@ -98,6 +103,7 @@ class WorkerCollector:
     def __init__(
         self,
         metrics: WorkerMetrics,
+        pool_metrics: PoolMetrics,
         pool: Callable[[], Mapping[str, int]],
         thread_pools: Mapping[ThreadPool, Callable[[], Tasks]],
         interval: float,
@@ -105,6 +111,7 @@ class WorkerCollector:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._metrics = metrics
+        self._pool_metrics = pool_metrics
         self._pool = pool
         self._thread_pools = thread_pools
         self._interval = interval
@@ -146,7 +153,7 @@ class WorkerCollector:
     def look(self) -> None:
         """Look at the pools. Says once that it failed, and never raises."""
         try:
-            self._metrics.update_database_pool(self._pool())
+            self._pool_metrics.update_database_pool(self._pool())
             for pool, tasks in self._thread_pools.items():
                 self._metrics.update_thread_pool(pool, *tasks())
         except Exception:  # noqa: BLE001 - measuring ends nothing

@@ -7,8 +7,11 @@ from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jws import JWSRegistry
 
-from authly.keys.models import Algorithm, SigningKey
+from authly.core.security_log import SecurityLog
+from authly.keys.models import ALGORITHMS, Algorithm, SigningKey
 from authly.keys.service import SigningKeyService
+from authly.monitoring.labels import SecurityEvent
+from authly.monitoring.recorders import NullSecurityMetrics
 
 # Far longer than ours; longer ones are not worth decoding.
 _LONGEST = 8192
@@ -32,10 +35,12 @@ class Jwts:
 
     Args:
         keys: what signs.
+        security: is told of tokens that name an algorithm which is not that of their key.
     """
 
-    def __init__(self, keys: SigningKeyService) -> None:
+    def __init__(self, keys: SigningKeyService, security: SecurityLog | None = None) -> None:
         self._keys = keys
+        self._security = security or SecurityLog(NullSecurityMetrics())
 
     async def encode(self, claims: dict[str, Any], algorithm: Algorithm, type_: str) -> str:
         """Return a signed token.
@@ -75,7 +80,10 @@ class Jwts:
         key = await self._keys.verification_key(kid, retired=retired) if isinstance(kid, str) else None
         # The algorithm is that of the key and not what the token says (RFC 8725, section 3.1): a token that says
         # "none", or "HS256" with the public key as its secret, gets no further.
-        if key is None or header.get("alg") != key.algorithm or str(header.get("typ")).lower() != type_.lower():
+        algorithm = header.get("alg")
+        if algorithm not in ALGORITHMS or (key is not None and algorithm != key.algorithm):
+            self._security.note(SecurityEvent.BAD_TOKEN_ALGORITHM, algorithm=str(algorithm)[:32], token_type=type_)
+        if key is None or algorithm != key.algorithm or str(header.get("typ")).lower() != type_.lower():
             raise JwtError("not signed as Authly signs tokens of this type")
         try:
             payload = jws.deserialize_compact(token.encode(), key.key, registry=_registry_of(key)).payload

@@ -3,16 +3,15 @@
 Is told names, outcomes and times, never SQL; asks the database nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
 from authly.monitoring.database_operations import DATABASE_OPERATIONS
+from authly.monitoring.definitions import Definition, closed
+from authly.monitoring.instruments import Instruments, Layer, Lookup, recording
 from authly.monitoring.labels import Vocabulary
 from authly.monitoring.multiprocess.bound import Observation, tally
-from authly.monitoring.request_metrics import Lookup
 
 # Few, for there are many operations. Most queries take about a millisecond, and none longer than the timeout.
 QUERY_BUCKETS = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 5.0)
@@ -21,6 +20,68 @@ CONNECTION_STATES = ("idle", "in_use")
 POOL_OUTCOMES = ("immediate", "queued", "error")
 
 Status = Literal["success", "error"]
+
+# An unregistered name becomes ``other``, and has no series until there is one.
+_OPERATION = closed(sorted(DATABASE_OPERATIONS))
+
+QUERIES = Definition(
+    "authly_database_queries_total",
+    "counter",
+    "Queries that ended, by the names that repositories give them.",
+    {"operation": _OPERATION, "status": closed(QUERY_STATUSES)},
+    detail="What Authly runs besides its repositories (migrations, readiness, messages between workers, the election) "
+    "has no name and is not among the queries.",
+    example='sum by (operation) (rate(authly_database_queries_total{status="error"}[5m])) > 0',
+)
+QUERY_DURATION = Definition(
+    "authly_database_query_duration_seconds",
+    "histogram",
+    "Time that queries took, without the wait for a connection.",
+    {"operation": _OPERATION},
+    buckets=QUERY_BUCKETS,
+    example="topk(5, histogram_quantile(0.99, sum by (operation, le) "
+    "(rate(authly_database_query_duration_seconds_bucket[5m]))))",
+)
+CONNECTIONS = Definition(
+    "authly_database_connections",
+    "gauge",
+    "Connections of the workers' pools.",
+    {"state": closed(CONNECTION_STATES)},
+    mode="livesum",
+    detail="The pools are looked at every `AUTHLY_METRICS_COLLECTION_INTERVAL` seconds and when a worker ends; a "
+    "worker that is killed takes what its pool counted since the last look with it.",
+    example='authly_database_connections{state="in_use"} / ignoring(state) authly_database_connections_max',
+)
+CONNECTIONS_MAX = Definition(
+    "authly_database_connections_max",
+    "gauge",
+    "Connections that the workers' pools may have.",
+    mode="livesum",
+    example="sum(authly_database_connections_max)",
+)
+REQUESTS_WAITING = Definition(
+    "authly_database_requests_waiting",
+    "gauge",
+    "Queries and transactions that wait for a connection.",
+    mode="livesum",
+    example="authly_database_requests_waiting > 0",
+)
+POOL_REQUESTS = Definition(
+    "authly_database_pool_requests_total",
+    "counter",
+    "Requests for a connection, by how they were met.",
+    {"outcome": closed(POOL_OUTCOMES)},
+    detail="`immediate`: one was free. `queued`: it came in time. `error`: none came.",
+    example='1 - sum(rate(authly_database_pool_requests_total{outcome="immediate"}[5m])) '
+    "/ sum(rate(authly_database_pool_requests_total[5m]))",
+)
+POOL_WAIT = Definition(
+    "authly_database_pool_wait_seconds_total",
+    "counter",
+    "Time spent waiting for connections.",
+    detail="In whole milliseconds each.",
+    example="rate(authly_database_pool_wait_seconds_total[5m])",
+)
 
 
 class DatabaseRecorder(Protocol):
@@ -43,71 +104,26 @@ class NullDatabaseMetrics:
         """Do nothing."""
 
 
-class DatabaseMetrics:
+class DatabaseMetrics(Layer):
     """Counts and times queries, and shows the pool of connections.
 
     Args:
-        registry: where the metrics are registered.
-        overflow: counts label values outside their vocabulary, by metric.
-        failed: is told the name of a call that failed, while the exception is handled.
+        instruments: make the metrics.
     """
 
-    def __init__(self, registry: CollectorRegistry, overflow: Counter, failed: Callable[[str], None]) -> None:
-        self.database_queries = Counter(
-            "authly_database_queries_total",
-            "Queries that ended, by the names that repositories give them.",
-            ["operation", "status"],
-            registry=registry,
-        )
-        self.database_query_duration = Histogram(
-            "authly_database_query_duration_seconds",
-            "Time that queries took, without the wait for a connection.",
-            ["operation"],
-            buckets=QUERY_BUCKETS,
-            registry=registry,
-        )
-        self.database_connections = Gauge(
-            "authly_database_connections",
-            "Connections of the workers' pools.",
-            ["state"],
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.database_connections_max = Gauge(
-            "authly_database_connections_max",
-            "Connections that the workers' pools may have.",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.database_requests_waiting = Gauge(
-            "authly_database_requests_waiting",
-            "Queries and transactions that wait for a connection.",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.database_pool_requests = Counter(
-            "authly_database_pool_requests_total",
-            "Requests for a connection, by how they were met.",
-            ["outcome"],
-            registry=registry,
-        )
-        self.database_pool_wait = Counter(
-            "authly_database_pool_wait_seconds_total",
-            "Time spent waiting for connections.",
-            registry=registry,
-        )
-        for operation in sorted(DATABASE_OPERATIONS):
-            for status in QUERY_STATUSES:
-                self.database_queries.labels(operation, status)
-        for outcome in POOL_OUTCOMES:
-            self.database_pool_requests.labels(outcome)
-        for state in CONNECTION_STATES:
-            self.database_connections.labels(state)
+    def __init__(self, instruments: Instruments) -> None:
+        super().__init__(instruments)
+        self.database_queries = instruments.counter(QUERIES, QUERIES.series())
+        self.database_query_duration = instruments.histogram(QUERY_DURATION)
+        self.database_connections = instruments.gauge(CONNECTIONS, CONNECTIONS.series())
+        self.database_connections_max = instruments.gauge(CONNECTIONS_MAX)
+        self.database_requests_waiting = instruments.gauge(REQUESTS_WAITING)
+        self.database_pool_requests = instruments.counter(POOL_REQUESTS, POOL_REQUESTS.series())
+        self.database_pool_wait = instruments.counter(POOL_WAIT)
         self._operation = Vocabulary(DATABASE_OPERATIONS)
-        self._operation_overflow = overflow.labels("authly_database_queries_total")
+        self._overflow = instruments.overflow(QUERIES)
         # The highest that each count of the pool has been; what is added to a counter is what lies above.
         self._pool_counts: dict[str, float] = {}
-        self._database_failed = failed
         self._queries = Lookup[tuple[str, str], Observation](self._query)
 
     def query_ended(self, operation: str, status: Status, seconds: float) -> None:
@@ -120,29 +136,27 @@ class DatabaseMetrics:
         """
         self._queries[operation, status](seconds)
 
+    @recording
     def update_database_pool(self, stats: Mapping[str, int]) -> None:
         """Take over what a pool says of itself.
 
         Args:
             stats: as ``psycopg_pool`` gives them; counts that are still 0 are missing.
         """
-        try:
-            size, available = stats.get("pool_size", 0), stats.get("pool_available", 0)
-            self.database_connections.labels("idle").set(available)
-            self.database_connections.labels("in_use").set(max(size - available, 0))
-            self.database_connections_max.set(stats.get("pool_max", 0))
-            waiting = stats.get("requests_waiting", 0)
-            self.database_requests_waiting.set(waiting)
-            queued, errors = stats.get("requests_queued", 0), stats.get("requests_errors", 0)
-            for outcome, count in (
-                ("immediate", stats.get("requests_num", 0) - queued),
-                ("queued", queued - errors - waiting),
-                ("error", errors),
-            ):
-                self.database_pool_requests.labels(outcome).inc(self._rise(outcome, count))
-            self.database_pool_wait.inc(self._rise("wait", stats.get("requests_wait_ms", 0) / 1000))
-        except Exception:  # noqa: BLE001
-            self._database_failed("update_database_pool")
+        size, available = stats.get("pool_size", 0), stats.get("pool_available", 0)
+        self.database_connections.labels("idle").set(available)
+        self.database_connections.labels("in_use").set(max(size - available, 0))
+        self.database_connections_max.set(stats.get("pool_max", 0))
+        waiting = stats.get("requests_waiting", 0)
+        self.database_requests_waiting.set(waiting)
+        queued, errors = stats.get("requests_queued", 0), stats.get("requests_errors", 0)
+        for outcome, count in (
+            ("immediate", stats.get("requests_num", 0) - queued),
+            ("queued", queued - errors - waiting),
+            ("error", errors),
+        ):
+            self.database_pool_requests.labels(outcome).inc(self._rise(outcome, count))
+        self.database_pool_wait.inc(self._rise("wait", stats.get("requests_wait_ms", 0) / 1000))
 
     def _rise(self, name: str, count: float) -> float:
         """Return by how much a count is higher than ever before."""
@@ -153,7 +167,7 @@ class DatabaseMetrics:
     def _query(self, kind: tuple[str, str]) -> Observation:
         """Return what counts and times queries of one operation and status."""
         operation, status = kind
-        failed = partial(self._database_failed, "query_ended")
+        failed = partial(self._report, "query_ended")
         try:
             known = self._operation(operation)
             count = self.database_queries.labels(known, status)
@@ -161,7 +175,7 @@ class DatabaseMetrics:
             if known == operation:
                 self._queries[kind] = made
             else:
-                self._operation_overflow.inc()
+                self._overflow()
         except Exception:  # noqa: BLE001
             failed()
             return _record_nothing

@@ -3,41 +3,74 @@
 Any application may construct them; Authly's own are the same ones under its name.
 """
 
-import logging
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Histogram
 
+from authly.monitoring.definitions import Definition, closed, described
+from authly.monitoring.instruments import Instruments, Layer, Lookup
 from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, OTHER, UNMATCHED, Vocabulary
 from authly.monitoring.middleware import Exchange
 from authly.monitoring.multiprocess.bound import Failed, Increment, Observation, completion, increment, keep_exemplar
 
-# 0.25 s and 1 s are edges in any resolution, because the service level objectives count on them.
 REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_K = TypeVar("_K")
-_V = TypeVar("_V")
+_METHOD = closed((*sorted(METHODS), OTHER))
+_ENDPOINT = described(
+    "the template of the route (`/users/{id}`), or the path of the mount for what a mounted application does not know; "
+    f"at most {MAX_ENDPOINTS}",
+    UNMATCHED,
+    OTHER,
+)
+_STATUS_CODE = described("a status of HTTP, which the application chooses")
 
-_log = logging.getLogger(__name__)
+
+class RequestDefinitions(NamedTuple):
+    """The families of HTTP requests, under the names that an application gives them."""
+
+    requests: Definition
+    duration: Definition
+    in_progress: Definition
 
 
-class Lookup(dict[_K, _V]):
-    """What was found before, and a way to find the rest: a mapping that has something for every key.
+def request_definitions(namespace: str = "") -> RequestDefinitions:
+    """Return the families of HTTP requests.
 
     Args:
-        find: called for a key that the mapping does not hold; whether to keep what it returns is its affair.
-        known: what is held from the start.
+        namespace: what their names begin with; empty for nothing.
     """
-
-    def __init__(self, find: Callable[[_K], _V], known: Mapping[_K, _V] | None = None) -> None:
-        super().__init__(known or {})
-        self._find = find
-
-    def __missing__(self, key: _K) -> _V:
-        """Find what the mapping does not hold."""
-        return self._find(key)
+    prefix = f"{namespace}_" if namespace else ""
+    requests, duration = f"{prefix}http_requests_total", f"{prefix}http_request_duration_seconds"
+    in_progress = f"{prefix}http_requests_in_progress"
+    return RequestDefinitions(
+        Definition(
+            requests,
+            "counter",
+            "HTTP requests, counted when their status is known.",
+            {"method": _METHOD, "endpoint": _ENDPOINT, "status_code": _STATUS_CODE},
+            detail="Counted before any of the response is sent. The status is 499 for a request that was cancelled "
+            "before there was one.",
+            example=f'sum(rate({requests}{{status_code=~"5.."}}[5m])) / sum(rate({requests}[5m]))',
+        ),
+        Definition(
+            duration,
+            "histogram",
+            "Time from the arrival of an HTTP request to the last byte of its response.",
+            {"method": _METHOD, "endpoint": _ENDPOINT},
+            buckets=REQUEST_BUCKETS,
+            detail="A request with a valid `traceparent` leaves its trace id as an exemplar.",
+            example=f"histogram_quantile(0.99, sum by (endpoint, le) (rate({duration}_bucket[5m])))",
+        ),
+        Definition(
+            in_progress,
+            "gauge",
+            "HTTP requests that are being answered at this moment.",
+            {"method": _METHOD},
+            mode="livesum",
+            example=f"sum({in_progress})",
+        ),
+    )
 
 
 class NullExchange:
@@ -88,50 +121,24 @@ class HTTPExchange:
                 self._failed()
 
 
-class RequestMetrics:
+class RequestMetrics(Layer):
     """Counts and times HTTP requests: ``http_requests_total`` and its kin.
 
     Args:
-        namespace: what their names begin with; empty for nothing.
-        registry: where the metrics are registered.
+        instruments: make the metrics, and say what their names begin with; by default, with nothing.
     """
 
-    def __init__(self, namespace: str = "", registry: CollectorRegistry = REGISTRY) -> None:
-        self.label_overflow = Counter(
-            "metrics_label_overflow_total",
-            "Label values that were outside their vocabulary and became other.",
-            ["metric"],
-            namespace=namespace,
-            registry=registry,
-        )
-        self.http_requests = Counter(
-            "http_requests_total",
-            "HTTP requests, counted when their status is known.",
-            ["method", "endpoint", "status_code"],
-            namespace=namespace,
-            registry=registry,
-        )
-        self.http_request_duration = Histogram(
-            "http_request_duration_seconds",
-            "Time from the arrival of an HTTP request to the last byte of its response.",
-            ["method", "endpoint"],
-            buckets=REQUEST_BUCKETS,
-            namespace=namespace,
-            registry=registry,
-        )
-        self.http_requests_in_progress = Gauge(
-            "http_requests_in_progress",
-            "HTTP requests that are being answered at this moment.",
-            ["method"],
-            multiprocess_mode="livesum",
-            namespace=namespace,
-            registry=registry,
-        )
+    def __init__(self, instruments: Instruments | None = None) -> None:
+        instruments = instruments or Instruments()
+        super().__init__(instruments)
+        requests, duration, in_progress = request_definitions(instruments.namespace)
+        self.http_requests = instruments.counter(requests)
+        self.http_request_duration = instruments.histogram(duration)
+        self.http_requests_in_progress = instruments.gauge(in_progress)
         self._method = Vocabulary(METHODS)
         self._endpoint = Vocabulary(frozenset({UNMATCHED}), MAX_ENDPOINTS)
-        self._http_overflow = self.label_overflow.labels(f"{namespace}_http_requests_total".lstrip("_"))
-        self._failures: set[str] = set()
-        failed = partial(self._report_failure, "arrivals")
+        self._overflow = instruments.overflow(requests)
+        failed = partial(self._report, "arrivals")
         arrivals = {
             method: increment(self.http_requests_in_progress.labels(method), failed)
             for method in (*sorted(METHODS), OTHER)
@@ -147,11 +154,9 @@ class RequestMetrics:
             known = self._method(method), self._endpoint(endpoint)
             durations = self.http_request_duration.labels(*known)
             in_progress = self.http_requests_in_progress.labels(known[0])
-            failed = partial(self._report_failure, "request_ended")
+            failed = partial(self._report, "request_ended")
             made = HTTPExchange(
-                increment(
-                    self.http_requests.labels(*known, str(status)), partial(self._report_failure, "response_started")
-                ),
+                increment(self.http_requests.labels(*known, str(status)), partial(self._report, "response_started")),
                 completion(in_progress, durations, failed),
                 durations,
                 failed,
@@ -160,14 +165,16 @@ class RequestMetrics:
             if known == (method, endpoint):
                 self.exchanges[kind] = made
             else:
-                self._http_overflow.inc()
+                self._overflow()
         except Exception:  # noqa: BLE001
-            self._report_failure("exchanges")
+            self._report("exchanges")
             return NULL_EXCHANGE
         return made
 
-    def _report_failure(self, call: str) -> None:
-        """Say once for each call that it fails, with the exception that is being handled."""
-        if call not in self._failures:
-            self._failures.add(call)
-            _log.exception("A metric could not be recorded (%s); this is said once", call)
+
+class NullRequestMetrics:
+    """Records nothing of requests."""
+
+    def __init__(self) -> None:
+        self.arrivals = Lookup[str, Increment](lambda _: lambda: None)
+        self.exchanges = Lookup[tuple[str, str, int], Exchange](lambda _: NULL_EXCHANGE)

@@ -1,16 +1,42 @@
 """The metrics of a worker's own state: its event loop, its garbage collector, its threads."""
 
-from collections.abc import Callable
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
-
+from authly.monitoring.definitions import Definition, closed
+from authly.monitoring.instruments import Instruments, Layer, recording
 from authly.monitoring.labels import ThreadPool
 
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 PAUSE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 1.0)
 GC_GENERATIONS = ("0", "1", "2")
 TASK_STATES = ("running", "waiting")
+
+EVENT_LOOP_LAG = Definition(
+    "authly_event_loop_lag_seconds",
+    "histogram",
+    "By how much later than due the event loop came to a task.",
+    buckets=LAG_BUCKETS,
+    detail="Twice a second: what a request waits for others at each of its steps.",
+    example="histogram_quantile(0.99, sum by (le) (rate(authly_event_loop_lag_seconds_bucket[5m])))",
+)
+GC_PAUSE = Definition(
+    "authly_gc_pause_seconds",
+    "histogram",
+    "Time that the garbage collector took, during which nothing else ran.",
+    {"generation": closed(GC_GENERATIONS)},
+    buckets=PAUSE_BUCKETS,
+    detail="By the generation up to which it collected.",
+    example="sum(rate(authly_gc_pause_seconds_sum[5m]))",
+)
+THREAD_POOL_TASKS = Definition(
+    "authly_thread_pool_tasks",
+    "gauge",
+    "Tasks of the workers' pools of threads.",
+    {"pool": closed(ThreadPool), "state": closed(TASK_STATES)},
+    mode="livesum",
+    detail="`running` have a thread, `waiting` wait for one. `passwords`: passwords to be hashed or verified.",
+    example='authly_thread_pool_tasks{state="waiting"} > 0',
+)
 
 
 class RuntimeRecorder(Protocol):
@@ -39,53 +65,29 @@ class NullRuntimeMetrics:
         """Do nothing."""
 
 
-class RuntimeMetrics:
+class RuntimeMetrics(Layer):
     """Shows how a worker fares.
 
     Args:
-        registry: where the metrics are registered.
-        failed: is told the name of a call that failed, while the exception is handled.
+        instruments: make the metrics.
     """
 
-    def __init__(self, registry: CollectorRegistry, failed: Callable[[str], None]) -> None:
-        self.event_loop_lag = Histogram(
-            "authly_event_loop_lag_seconds",
-            "By how much later than due the event loop came to a task.",
-            buckets=LAG_BUCKETS,
-            registry=registry,
-        )
-        self.gc_pause = Histogram(
-            "authly_gc_pause_seconds",
-            "Time that the garbage collector took, during which nothing else ran.",
-            ["generation"],
-            buckets=PAUSE_BUCKETS,
-            registry=registry,
-        )
-        self.thread_pool_tasks = Gauge(
-            "authly_thread_pool_tasks",
-            "Tasks of the workers' pools of threads.",
-            ["pool", "state"],
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        for generation in GC_GENERATIONS:
-            self.gc_pause.labels(generation)
-        for pool in ThreadPool:
-            for state in TASK_STATES:
-                self.thread_pool_tasks.labels(pool, state)
-        self._runtime_failed = failed
+    def __init__(self, instruments: Instruments) -> None:
+        super().__init__(instruments)
+        self.event_loop_lag = instruments.histogram(EVENT_LOOP_LAG)
+        self.gc_pause = instruments.histogram(GC_PAUSE, GC_PAUSE.series())
+        self.thread_pool_tasks = instruments.gauge(THREAD_POOL_TASKS, THREAD_POOL_TASKS.series())
 
+    @recording
     def track_event_loop_lag(self, seconds: float) -> None:
         """Record by how much the event loop was late.
 
         Args:
             seconds: between the moment that a task was due and the one at which it went on.
         """
-        try:
-            self.event_loop_lag.observe(seconds)
-        except Exception:  # noqa: BLE001
-            self._runtime_failed("track_event_loop_lag")
+        self.event_loop_lag.observe(seconds)
 
+    @recording
     def track_gc_pause(self, generation: int, seconds: float) -> None:
         """Record how long the garbage collector took.
 
@@ -93,11 +95,9 @@ class RuntimeMetrics:
             generation: up to which it collected, from 0 to 2.
             seconds: from its begin to its end.
         """
-        try:
-            self.gc_pause.labels(GC_GENERATIONS[generation]).observe(seconds)
-        except Exception:  # noqa: BLE001
-            self._runtime_failed("track_gc_pause")
+        self.gc_pause.labels(GC_GENERATIONS[generation]).observe(seconds)
 
+    @recording
     def update_thread_pool(self, pool: ThreadPool, running: int, waiting: int) -> None:
         """Say how many tasks a pool of threads has.
 
@@ -106,8 +106,5 @@ class RuntimeMetrics:
             running: tasks that have a thread.
             waiting: tasks that wait for one.
         """
-        try:
-            self.thread_pool_tasks.labels(pool, "running").set(running)
-            self.thread_pool_tasks.labels(pool, "waiting").set(waiting)
-        except Exception:  # noqa: BLE001
-            self._runtime_failed("update_thread_pool")
+        self.thread_pool_tasks.labels(pool, "running").set(running)
+        self.thread_pool_tasks.labels(pool, "waiting").set(waiting)

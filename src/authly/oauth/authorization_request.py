@@ -19,6 +19,13 @@ _NEEDED_FOR_ANSWER = frozenset({"client_id", "redirect_uri", "request_uri"})
 _LONGEST_NONCE = 512
 
 
+class UnregisteredRedirectUriError(InvalidRequestError):
+    """A redirect URI is not one that the client has registered."""
+
+    def __init__(self) -> None:
+        super().__init__("The redirect_uri is not one that the client has registered.")
+
+
 class ResponseMode(StrEnum):
     """How an answer travels (OAuth 2.0 Multiple Response Types; OAuth 2.0 Form Post Response Mode)."""
 
@@ -80,7 +87,7 @@ def identify(client: Client, parameters: Parameters, pushed_as: str | None = Non
             raise InvalidRequestError("The parameter redirect_uri is missing.")
         requested = registered[0]
     if not redirect_uris.find(requested, registered, native=client.is_native):
-        raise InvalidRequestError("The redirect_uri is not one that the client has registered.")
+        raise UnregisteredRedirectUriError
     state = None if "state" in parameters.repeated else parameters.get("state")
     # Errors travel as the answer would have; a mode that there is none of is an error itself.
     mode = ResponseMode.FORM_POST if parameters.get("response_mode") == ResponseMode.FORM_POST else ResponseMode.QUERY

@@ -4,12 +4,13 @@ from uuid import UUID
 
 from authly.errors import AccessDeniedError, InvalidRequestError, InvalidRequestUriError
 from authly.oauth import authorization_request
-from authly.oauth.authorization_request import Asked, AuthorizationRequest
+from authly.oauth.authorization_request import Asked, AuthorizationRequest, UnregisteredRedirectUriError
 from authly.oauth.client_repository import ClientRepository
 from authly.oauth.consent_service import ConsentService
 from authly.oauth.models import Client, ClientType
 from authly.oauth.parameters import Parameters
 from authly.oauth.pushed_request_service import PREFIX, PushedRequestService
+from authly.oauth.security import SecurityEvents
 from authly.oauth.subjects import Subjects
 from authly.sessions.models import Session
 from authly.tokens.models import Authorization, RequestedClaims
@@ -27,6 +28,7 @@ class AuthorizationService:
         consents: what users have allowed.
         tokens: issues codes.
         subjects: says by what clients know users.
+        events: is told of answers that were to go elsewhere.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class AuthorizationService:
         consents: ConsentService,
         tokens: TokenService,
         subjects: Subjects,
+        events: SecurityEvents,
     ) -> None:
         self._clients = clients
         self._pushed_requests = pushed_requests
         self._consents = consents
         self._tokens = tokens
         self._subjects = subjects
+        self._events = events
 
     async def identify(self, parameters: Parameters) -> Asked:
         """Find out who asks and where the answer goes.
@@ -53,7 +57,11 @@ class AuthorizationService:
         client = await self._find(parameters.need("client_id"))
         request_uri = parameters.get("request_uri", "")
         if not request_uri.startswith(PREFIX):
-            return authorization_request.identify(client, parameters)
+            try:
+                return authorization_request.identify(client, parameters)
+            except UnregisteredRedirectUriError:
+                self._events.redirect_uri_differed(client.client_id, parameters.get("redirect_uri", ""))
+                raise
         pushed = await self._pushed_requests.find(request_uri, client.client_id)
         if pushed is None:
             raise InvalidRequestUriError("The request_uri is unknown, expired, used, or another client's.")

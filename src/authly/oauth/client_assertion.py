@@ -22,6 +22,10 @@ _LONGEST_SECONDS = 3600
 _LONGEST = 8192
 
 
+class AlgorithmError(InvalidClientError):
+    """An assertion names an algorithm with which none of the client's keys signs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Assertion:
     """What an assertion says, once it has been verified."""
@@ -65,6 +69,7 @@ def verify(
         now: the time of day, in seconds since 1970.
 
     Raises:
+        AlgorithmError: it names an algorithm with which none of the client's keys signs.
         InvalidClientError: it does not authenticate the client.
     """
     claims = _verified(assertion, jwks)
@@ -93,7 +98,10 @@ def _verified(assertion: str, jwks: dict[str, Any]) -> dict[str, Any]:
     try:
         header = jws.extract_compact(assertion.encode("ascii")).headers()
         kid, algorithm = header.get("kid"), header.get("alg")
-        for key in client_keys.read(jwks):
+        keys = client_keys.read(jwks)
+        if not any(algorithm in client_keys.algorithms_of(key) for key in keys):
+            raise AlgorithmError("No key of the client verifies the client_assertion.")
+        for key in keys:
             # Which algorithms are possible follows from the key, not from what the assertion says: neither "none" nor
             # "HS256" with a public key for a secret ever is.
             if algorithm not in client_keys.algorithms_of(key) or (kid and key.kid and kid != key.kid):

@@ -7,11 +7,14 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
-from authly.errors import InvalidClientError, InvalidRequestError
+from authly.errors import InvalidClientError, InvalidRequestError, OAuthError
+from authly.monitoring.labels import ClientEndpoint
+from authly.monitoring.recorders import OAuthRecorder
 from authly.oauth import client_assertion
 from authly.oauth.client_repository import ClientRepository
 from authly.oauth.models import SECRET_METHODS, AuthMethod, Client
 from authly.oauth.parameters import Parameters
+from authly.oauth.security import SecurityEvents
 from authly.tokens.secrets import hash_of
 
 _BASIC = re.compile(r"basic +(?P<credentials>[A-Za-z0-9+/=_-]+) *", re.IGNORECASE)
@@ -72,24 +75,48 @@ class ClientAuthenticator:
     Args:
         clients: who there is.
         audiences: whom assertions may be for: the issuer, and the endpoints where clients authenticate.
+        events: is told of assertions that try something.
+        metrics: is told how attempts end.
     """
 
-    def __init__(self, clients: ClientRepository, audiences: frozenset[str]) -> None:
+    def __init__(
+        self,
+        clients: ClientRepository,
+        audiences: frozenset[str],
+        events: SecurityEvents,
+        metrics: OAuthRecorder,
+    ) -> None:
         self._clients = clients
         self._audiences = audiences
+        self._events = events
+        self._metrics = metrics
 
-    async def authenticate(self, authorization: str | None, parameters: Parameters) -> Client:
+    async def authenticate(self, authorization: str | None, parameters: Parameters, endpoint: ClientEndpoint) -> Client:
         """Return the client that sent a request.
 
         Args:
             authorization: the header of that name.
             parameters: those of the body.
+            endpoint: where it was sent.
 
         Raises:
             InvalidClientError: it did not authenticate.
             InvalidRequestError: it did so in more than one way.
         """
-        credentials = read_credentials(authorization, parameters)
+        method, status, client_id = "", "error", ""
+        try:
+            credentials = read_credentials(authorization, parameters)
+            method = credentials.method
+            client = await self._verify(credentials)
+            status, client_id = "success", client.client_id
+            return client
+        except OAuthError:
+            status = "failure"
+            raise
+        finally:
+            self._metrics.client_authentication_ended(method, status, endpoint, client_id)
+
+    async def _verify(self, credentials: Credentials) -> Client:
         client = await self._find(credentials.client_id)
         if credentials.method in SECRET_METHODS:
             _check_secret(client, credentials.secret)
@@ -105,7 +132,12 @@ class ClientAuthenticator:
         return await self._clients.look_up(client_id) if _CLIENT_ID.fullmatch(client_id) else None
 
     async def _check_assertion(self, client: Client, assertion: str) -> None:
-        verified = client_assertion.verify(assertion, client.client_id, client.settings.jwks or {}, self._audiences)
+        jwks = client.settings.jwks or {}
+        try:
+            verified = client_assertion.verify(assertion, client.client_id, jwks, self._audiences)
+        except client_assertion.AlgorithmError:
+            self._events.assertion_algorithm_refused(client.client_id)
+            raise
         # One by one: of any number at the same time the database lets one through.
         if not await self._clients.use_assertion(client.client_id, verified.jti_hash, verified.expires_at):
             raise InvalidClientError("The client_assertion has been used.")

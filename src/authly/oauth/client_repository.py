@@ -63,6 +63,15 @@ class ClientRepository(Repository):
         """Return how many clients are enabled."""
         return await self._one("clients.count", _count, "SELECT count(*) FROM clients WHERE enabled") or 0
 
+    async def count_by_type(self) -> dict[ClientType, int]:
+        """Return how many clients of each type are enabled."""
+        counted = await self._all(
+            "clients.count_by_type",
+            _type_and_count,
+            "SELECT type AS client_type, count(*) AS number FROM clients WHERE enabled GROUP BY type",
+        )
+        return dict.fromkeys(ClientType, 0) | dict(counted)
+
     async def add(
         self,
         client_id: str,
@@ -242,3 +251,7 @@ def _client(
 
 def _count(*, count: int) -> int:
     return count
+
+
+def _type_and_count(*, client_type: str, number: int) -> tuple[ClientType, int]:
+    return ClientType(client_type), number

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from authly.monitoring.recorders import OAuthRecorder
 from authly.oauth.models import Client
 from authly.oauth.parameters import Parameters
 from authly.tokens.models import AccessTokenClaims, RefreshToken
@@ -17,9 +18,11 @@ class IntrospectionService:
     Args:
         tokens: reads tokens.
         issuer: whose tokens they are.
+        metrics: is told what was found.
     """
 
-    def __init__(self, tokens: TokenService, issuer: str) -> None:
+    def __init__(self, tokens: TokenService, issuer: str, metrics: OAuthRecorder) -> None:
+        self._metrics = metrics
         self._tokens = tokens
         self._issuer = issuer
 
@@ -37,6 +40,15 @@ class IntrospectionService:
         Raises:
             InvalidRequestError: there is no token.
         """
+        status = "error"
+        try:
+            worth = await self._look(client, parameters)
+            status = "active" if worth["active"] else "inactive"
+            return worth
+        finally:
+            self._metrics.introspection_ended(status)
+
+    async def _look(self, client: Client, parameters: Parameters) -> dict[str, Any]:
         token = parameters.need("token")
         if "." in token:
             claims = await self._tokens.read_access_token(token)

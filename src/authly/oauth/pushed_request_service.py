@@ -5,10 +5,11 @@ from datetime import timedelta
 
 from authly.errors import InvalidRequestError
 from authly.oauth import authorization_request
-from authly.oauth.authorization_request import Asked
+from authly.oauth.authorization_request import Asked, UnregisteredRedirectUriError
 from authly.oauth.models import Client
 from authly.oauth.parameters import Parameters
 from authly.oauth.pushed_request_repository import PushedRequestRepository
+from authly.oauth.security import SecurityEvents
 from authly.tokens.secrets import LENGTH, hash_of, new_secret
 
 PREFIX = "urn:ietf:params:oauth:request_uri:"
@@ -24,9 +25,13 @@ class PushedRequestService:
     Args:
         requests: where it is kept.
         check: raises the ``OAuthError`` with which the authorization endpoint would refuse a request.
+        events: is told of answers that were to go elsewhere.
     """
 
-    def __init__(self, requests: PushedRequestRepository, check: Callable[[Asked], object]) -> None:
+    def __init__(
+        self, requests: PushedRequestRepository, check: Callable[[Asked], object], events: SecurityEvents
+    ) -> None:
+        self._events = events
         self._requests = requests
         self._check = check
 
@@ -42,7 +47,11 @@ class PushedRequestService:
         """
         if "request_uri" in parameters:
             raise InvalidRequestError("A pushed request cannot have a request_uri.")
-        asked = authorization_request.identify(client, parameters, PREFIX)
+        try:
+            asked = authorization_request.identify(client, parameters, PREFIX)
+        except UnregisteredRedirectUriError:
+            self._events.redirect_uri_differed(client.client_id, parameters.get("redirect_uri", ""))
+            raise
         self._check(asked)
         secret = new_secret()
         kept = [(name, value) for name, value in parameters.pairs() if name not in _OF_AUTHENTICATION]

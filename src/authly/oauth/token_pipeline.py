@@ -1,36 +1,19 @@
 """The one way from a token request to its response."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from authly.errors import OAuthError, UnauthorizedClientError, UnsupportedGrantTypeError
+from authly.errors import UnauthorizedClientError, UnsupportedGrantTypeError
+from authly.monitoring.labels import ClientEndpoint
+from authly.monitoring.recorders import OAuthRecorder
 from authly.oauth.client_authentication import ClientAuthenticator
 from authly.oauth.grants import Grant, TokenRequest
 from authly.oauth.models import Client
+from authly.oauth.outcomes import SUCCESS, outcome_of
 from authly.oauth.parameters import Parameters
 from authly.tokens.models import Issued
 
 TokenResponse = Mapping[str, Any]
-
-
-class TokenRequests(Protocol):
-    """Whoever wants to know of each token request, once it has ended."""
-
-    def token_request_ended(self, grant_type: str, status: str, client_id: str) -> None:
-        """Note how a token request ended.
-
-        Args:
-            grant_type: one that Authly has, or nothing.
-            status: ``success`` or the error code.
-            client_id: of the client if it authenticated, or nothing.
-        """
-
-
-class NullObserver:
-    """Wants to know nothing."""
-
-    def token_request_ended(self, grant_type: str, status: str, client_id: str) -> None:
-        """Do nothing."""
 
 
 class TokenPipeline:
@@ -39,13 +22,13 @@ class TokenPipeline:
     Args:
         authenticator: tells who a client is.
         grants: what can be exchanged.
-        observer: is told how each request ended.
+        metrics: is told how each request ended.
     """
 
-    def __init__(self, authenticator: ClientAuthenticator, grants: Iterable[Grant], observer: TokenRequests) -> None:
+    def __init__(self, authenticator: ClientAuthenticator, grants: Iterable[Grant], metrics: OAuthRecorder) -> None:
         self._authenticator = authenticator
         self._grants = {grant.type.value: grant for grant in grants}
-        self._observer = observer
+        self._metrics = metrics
 
     async def respond(self, authorization: str | None, parameters: Parameters) -> TokenResponse:
         """Return the response of a token request.
@@ -57,13 +40,13 @@ class TokenPipeline:
         Raises:
             OAuthError: the request is refused.
         """
-        status, client = "server_error", None
+        status, client = SUCCESS, None
         grant = self._grants.get(parameters.get("grant_type", ""))
         try:
             # 1. The request: nothing twice (section 3.2).
             parameters.refuse_repeated()
             # 2. The client.
-            client = await self._authenticator.authenticate(authorization, parameters)
+            client = await self._authenticator.authenticate(authorization, parameters, ClientEndpoint.TOKEN)
             # 3. Whether it may use the grant.
             grant_type = parameters.need("grant_type")
             if grant is None:
@@ -73,15 +56,13 @@ class TokenPipeline:
             # 4. The grant's own rules, and 5. issuing: the database does both in one step, or neither.
             issued = await grant.exchange(TokenRequest(client, parameters))
             # 6. The response.
-            response = _response(issued)
-            status = "success"
-            return response
-        except OAuthError as error:
-            status = error.code
+            return _response(issued)
+        except BaseException as error:
+            status = outcome_of(error)
             raise
         finally:
             # 7. The record.
-            self._observer.token_request_ended(grant.type.value if grant else "", status, _id_of(client))
+            self._metrics.token_request_ended(parameters.get("grant_type", ""), status, _id_of(client))
 
 
 def _response(issued: Issued) -> TokenResponse:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from authly.keys.jwt import JwtError, Jwts
 from authly.keys.models import Algorithm
+from authly.monitoring.recorders import NullOIDCMetrics, OIDCRecorder
 from authly.oidc import claims
 from authly.oidc.authentication_request import ACR_PASSWORD, OPENID
 from authly.sessions.service import PASSWORD
@@ -40,6 +41,8 @@ class IdTokenService:
         find_user: knows what can be said of a user.
         lifetime: how long they are valid.
         now: the time of day, in seconds since 1970.
+        metrics: is told how long signatures take.
+        timer: what to time with, in seconds.
     """
 
     def __init__(
@@ -49,7 +52,11 @@ class IdTokenService:
         find_user: Callable[[UUID], Awaitable[User | None]],
         lifetime: timedelta,
         now: Callable[[], float] = time.time,
+        metrics: OIDCRecorder | None = None,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._metrics = metrics or NullOIDCMetrics()
+        self._timer = timer
         self._issuer = issuer
         self._jwts = jwts
         self._find_user = find_user
@@ -87,7 +94,10 @@ class IdTokenService:
             content["acr"] = ACR_PASSWORD
         if with_nonce and authorization.nonce is not None:
             content["nonce"] = authorization.nonce
-        return await self._jwts.encode(content, algorithm, _TYPE)
+        began = self._timer()
+        token = await self._jwts.encode(content, algorithm, _TYPE)
+        self._metrics.id_token_signed(algorithm, self._timer() - began)
+        return token
 
     async def read(self, token: str) -> Hint | None:
         """Return what an ID token says, be it expired or not and its key retired or not; None if Authly never said it.

@@ -165,16 +165,17 @@ class SessionRepository(Repository):
         )
         return counted or 0
 
-    async def delete_over(self, moment: datetime, seen_before: datetime, limit: int) -> int:
-        """Delete sessions that were over at a moment, and return how many it were.
+    async def delete_over(self, moment: datetime, seen_before: datetime, limit: int) -> Sequence[bool]:
+        """Delete sessions that were over at a moment, and return of each whether it had expired rather than ended.
 
         Args:
             moment: those that ended or expired before it are deleted.
             seen_before: so are those that nobody used since.
             limit: how many to delete at most.
         """
-        return await self._execute(
+        return await self._all(
             "sessions.delete_over",
+            _has_expired,
             """
             DELETE FROM sessions
             WHERE token_hash IN (
@@ -182,6 +183,7 @@ class SessionRepository(Repository):
                 WHERE ended_at < %(moment)s OR expires_at < %(moment)s OR last_seen_at < %(seen_before)s
                 LIMIT %(limit)s FOR UPDATE SKIP LOCKED
             )
+            RETURNING ended_at IS NULL AS has_expired
             """,
             {"moment": moment, "seen_before": seen_before, "limit": limit},
         )
@@ -197,3 +199,7 @@ def _session_id(*, session_id: UUID) -> UUID:
 
 def _count(*, count: int) -> int:
     return count
+
+
+def _has_expired(*, has_expired: bool) -> bool:
+    return has_expired

@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol, Self
 from uuid import UUID, uuid4
 
 from authly.core.clock import Clock, utc_now
 from authly.core.repository import Transaction
+from authly.monitoring.recorders import AuthenticationRecorder, NullAuthenticationMetrics
 from authly.sessions.models import Session
 from authly.sessions.repository import SessionRepository
 
@@ -61,6 +63,7 @@ class SessionService:
         lifetimes: how long they last.
         clock: tells the time.
         endings: is told of sessions that were ended.
+        metrics: counts them.
     """
 
     def __init__(
@@ -69,7 +72,9 @@ class SessionService:
         lifetimes: Lifetimes = Lifetimes(),
         clock: Clock = utc_now,
         endings: Endings | None = None,
+        metrics: AuthenticationRecorder | None = None,
     ) -> None:
+        self._metrics = metrics or NullAuthenticationMetrics()
         self._endings = endings or NobodyCares()
         self._sessions = sessions
         self._lifetimes = lifetimes
@@ -120,6 +125,7 @@ class SessionService:
             expires_at=expires_at,
         )
         await sessions.add(_hash(token), session)
+        self._count("created", 1, transaction)
         return session, token
 
     async def resume(self, cookie: str | None) -> Session | None:
@@ -168,18 +174,28 @@ class SessionService:
         now = self._clock()
         return await self._sessions.list(user_id, now, now - self._lifetimes.idle, limit, offset)
 
-    async def count(self) -> int:
+    async def count(self, transaction: Transaction | None = None) -> int:
         """Return how many sessions are in force."""
         now = self._clock()
-        return await self._sessions.count(now, now - self._lifetimes.idle)
+        return await self._within(transaction).count(now, now - self._lifetimes.idle)
 
     async def delete_over(self, moment: datetime, limit: int) -> int:
         """Delete at most so many sessions that were over at a moment; return how many it were."""
-        return await self._sessions.delete_over(moment, moment - self._lifetimes.idle, limit)
+        deleted = await self._sessions.delete_over(moment, moment - self._lifetimes.idle, limit)
+        self._metrics.sessions_changed("expired", sum(deleted))
+        return len(deleted)
 
     async def _tell(self, session_ids: Sequence[UUID], transaction: Transaction | None) -> None:
         endings = self._endings.within(transaction) if transaction else self._endings
         await endings.sessions_ended(session_ids)
+        self._count("ended", len(session_ids), transaction)
+
+    def _count(self, event: str, number: int, transaction: Transaction | None) -> None:
+        count = partial(self._metrics.sessions_changed, event, number)
+        if transaction is None:
+            count()
+        else:
+            transaction.afterwards(count)
 
     def _within(self, transaction: Transaction | None) -> SessionRepository:
         return self._sessions.within(transaction) if transaction else self._sessions

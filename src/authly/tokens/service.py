@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from authly.errors import InvalidTokenError
 from authly.keys.models import Algorithm
+from authly.monitoring.recorders import NullOAuthMetrics, OAuthRecorder
 from authly.tokens.access_token import AccessTokenFormat
 from authly.tokens.models import (
     AccessTokenClaims,
@@ -73,6 +74,8 @@ class TokenService:
         lifetimes: how long they are valid.
         id_tokens: issues what comes with access tokens where users log in.
         now: the time of day, in seconds since 1970.
+        metrics: is told what is issued and revoked.
+        timer: what to time with, in seconds.
     """
 
     def __init__(
@@ -83,7 +86,11 @@ class TokenService:
         lifetimes: Lifetimes = Lifetimes(),  # noqa: B008
         id_tokens: IdTokens | None = None,
         now: Callable[[], float] = time.time,
+        metrics: OAuthRecorder | None = None,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._metrics = metrics or NullOAuthMetrics()
+        self._timer = timer
         self._tokens = tokens
         self._access_tokens = access_tokens
         self._successors = successors
@@ -109,12 +116,15 @@ class TokenService:
         """Redeem a code for tokens; None if somebody else was quicker."""
         access, claims = self._new_access_token(wanted, code.family)
         # Signed first: a code shall not be used up by what cannot be signed.
-        token = await self._access_tokens.encode(claims)
-        id_token = await self._id_tokens.issue(code.family, token, wanted.id_token_algorithm, with_nonce=True)
+        token = await self._sign(claims)
+        id_token = await self._id_token(code.family, token, wanted, with_nonce=True)
         refresh_token = new_secret() if with_refresh_token else None
         new = self._new_refresh_token(refresh_token) if refresh_token else None
         done = await self._tokens.redeem_code(code.code_hash, access, new)
-        return Issued(token, claims, refresh_token, id_token) if done else None
+        if not done:
+            return None
+        self._count("authorization_code", refresh_token=new is not None, id_token=id_token is not None)
+        return Issued(token, claims, refresh_token, id_token)
 
     async def find_refresh_token(self, token: str) -> RefreshToken | None:
         """Return a refresh token that was issued, rotated and expired ones too."""
@@ -137,24 +147,48 @@ class TokenService:
             wanted: the access token to issue.
         """
         access, claims = self._new_access_token(wanted, found.family)
-        access_token = await self._access_tokens.encode(claims)
+        access_token = await self._sign(claims)
         id_token = None
         if _OPENID in wanted.scopes:
-            algorithm = wanted.id_token_algorithm
-            id_token = await self._id_tokens.issue(found.family, access_token, algorithm, with_nonce=False)
+            id_token = await self._id_token(found.family, access_token, wanted, with_nonce=False)
         successor = self._successors.of(token, found.salt)
         if found.rotated_for is None:
             done = await self._tokens.rotate(found.token_hash, access, self._new_refresh_token(successor))
         else:
             done = await self._tokens.repeat(hash_of(successor), access)
-        return Issued(access_token, claims, successor, id_token) if done else None
+        if not done:
+            return None
+        # A refresh token that is given again was issued before.
+        self._count("refresh_token", refresh_token=found.rotated_for is None, id_token=id_token is not None)
+        return Issued(access_token, claims, successor, id_token)
 
     async def issue_for_client(self, wanted: Wanted) -> Issued:
         """Return an access token that a client has for itself."""
         access, claims = self._new_access_token(wanted, None)
-        token = await self._access_tokens.encode(claims)
+        token = await self._sign(claims)
         await self._tokens.add_access_token(access)
+        self._count("client_credentials", refresh_token=False, id_token=False)
         return Issued(token, claims)
+
+    async def _sign(self, claims: AccessTokenClaims) -> str:
+        began = self._timer()
+        token = await self._access_tokens.encode(claims)
+        self._metrics.token_generated("access_token", self._timer() - began)
+        return token
+
+    async def _id_token(self, family: Family, access_token: str, wanted: Wanted, *, with_nonce: bool) -> str | None:
+        began = self._timer()
+        token = await self._id_tokens.issue(family, access_token, wanted.id_token_algorithm, with_nonce=with_nonce)
+        if token is not None:
+            self._metrics.token_generated("id_token", self._timer() - began)
+        return token
+
+    def _count(self, grant_type: str, *, refresh_token: bool, id_token: bool) -> None:
+        self._metrics.token_issued("access_token", grant_type)
+        if refresh_token:
+            self._metrics.token_issued("refresh_token", grant_type)
+        if id_token:
+            self._metrics.token_issued("id_token", grant_type)
 
     def _new_access_token(self, wanted: Wanted, family: Family | None) -> tuple[NewAccessToken, AccessTokenClaims]:
         lifetime = wanted.lifetime or self._lifetimes.access_token
@@ -263,24 +297,35 @@ class TokenService:
 
     async def revoke_family(self, family_id: UUID, reason: RevocationReason) -> bool:
         """Revoke everything that an authorization led to; tell whether it was not revoked already."""
-        return await self._tokens.revoke_family(family_id, reason)
+        revoked = await self._tokens.revoke_family(family_id, reason)
+        self._metrics.tokens_revoked("family", reason, revoked)
+        return revoked
 
     async def revoke_access_token(self, token_id: UUID, reason: RevocationReason) -> bool:
         """Revoke one access token; tell whether it was not revoked already."""
-        return await self._tokens.revoke_access_token(token_id, reason)
+        revoked = await self._tokens.revoke_access_token(token_id, reason)
+        self._metrics.tokens_revoked("access_token", reason, revoked)
+        return revoked
 
     async def revoke_of_user(self, user_id: UUID, reason: RevocationReason, client_id: str | None = None) -> int:
         """Revoke what a user's authorizations led to, of one client or of all; return how many authorizations."""
-        return await self._tokens.revoke_families(reason, user_id=user_id, client_id=client_id)
+        revoked = await self._tokens.revoke_families(reason, user_id=user_id, client_id=client_id)
+        self._metrics.tokens_revoked("family", reason, revoked)
+        return revoked
 
     async def revoke_of_session(self, session_id: UUID, reason: RevocationReason) -> int:
         """Revoke what the authorizations of a session led to; return how many authorizations."""
-        return await self._tokens.revoke_families(reason, session_id=session_id)
+        revoked = await self._tokens.revoke_families(reason, session_id=session_id)
+        self._metrics.tokens_revoked("family", reason, revoked)
+        return revoked
 
     async def revoke_of_client(self, client_id: str, reason: RevocationReason) -> int:
         """Revoke everything that a client holds; return how many authorizations and tokens of its own."""
         families = await self._tokens.revoke_families(reason, client_id=client_id)
-        return families + await self._tokens.revoke_access_tokens_of_client(client_id, reason)
+        self._metrics.tokens_revoked("family", reason, families)
+        own = await self._tokens.revoke_access_tokens_of_client(client_id, reason)
+        self._metrics.tokens_revoked("access_token", reason, own)
+        return families + own
 
     # Cleaning up
 

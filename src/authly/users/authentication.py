@@ -14,6 +14,9 @@ from authly.audit.models import ANONYMOUS, AuditEvent, Party
 from authly.audit.service import AuditLog
 from authly.core.clock import Clock, utc_now
 from authly.core.repository import Database
+from authly.core.security_log import SecurityLog
+from authly.monitoring.labels import SecurityEvent
+from authly.monitoring.recorders import Recorders
 from authly.sessions.models import Session
 from authly.sessions.service import SessionService
 from authly.users.models import User, is_username
@@ -83,6 +86,7 @@ class AuthenticationService:
         sessions: starts and ends sessions.
         audit: records what happened.
         clock: tells the time.
+        recorders: are told how attempts end.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class AuthenticationService:
         sessions: SessionService,
         audit: AuditLog,
         clock: Clock = utc_now,
+        recorders: Recorders | None = None,
     ) -> None:
         self._database = database
         self._users = users
@@ -109,6 +114,9 @@ class AuthenticationService:
         self._sessions = sessions
         self._audit = audit
         self._clock = clock
+        recorders = recorders or Recorders()
+        self._metrics = recorders.auth
+        self._security = SecurityLog(recorders.security)
 
     async def log_in(self, username: str, password: str, visitor: Visitor, replacing: Session | None = None) -> Login:
         """Log a user in.
@@ -126,6 +134,18 @@ class AuthenticationService:
             HasherBusyError: too many log in at this moment.
             DatabaseUnavailableError: the database is away.
         """
+        try:
+            login = await self._log_in(username, password, visitor, replacing)
+        except LoginRefusedError as error:
+            self._metrics.login_failed(error.reason)
+            raise
+        except BaseException:
+            self._metrics.login_broke()
+            raise
+        self._metrics.login_succeeded()
+        return login
+
+    async def _log_in(self, username: str, password: str, visitor: Visitor, replacing: Session | None) -> Login:
         username = username.strip()
         device = await self._known_device(visitor.device, username)
         attempt = await self._admit(username, visitor, device)
@@ -171,6 +191,15 @@ class AuthenticationService:
             HasherBusyError: too many passwords are hashed at this moment.
             DatabaseUnavailableError: the database is away.
         """
+        try:
+            cookies = await self._change_password(session, current, new, visitor)
+        except BaseException as error:
+            self._metrics.password_change_ended("user", _outcome_of(error))
+            raise
+        self._metrics.password_change_ended("user", "success")
+        return cookies
+
+    async def _change_password(self, session: Session, current: str, new: str, visitor: Visitor) -> tuple[str, str]:
         user = await self._users.get(session.user_id)
         if user is None:
             raise LoginRefusedError(LoginFailure.CREDENTIALS)
@@ -229,6 +258,9 @@ class AuthenticationService:
     async def _record_failure(
         self, reason: LoginFailure, attempt: Attempt, user: User | None, visitor: Visitor
     ) -> None:
+        if attempt.blocks:
+            user_id = str(user.user_id) if user else ""
+            self._security.note(SecurityEvent.ACCOUNT_LOCKED, user_id=user_id, client=visitor.address or "")
         # Not the name that was typed, which may be a password.
         subject = Party.user(user.user_id) if user else None
         await self._audit.record(
@@ -276,6 +308,13 @@ class AuthenticationService:
                 transaction=transaction,
             )
         return Login(user, session, cookie, device)
+
+
+def _outcome_of(error: BaseException) -> str:
+    """Return how an attempt to change a password ended."""
+    if isinstance(error, PasswordRefusedError):
+        return "refused"
+    return "denied" if isinstance(error, LoginRefusedError) else "error"
 
 
 def _can_be_device(cookie: str | None) -> TypeGuard[str]:

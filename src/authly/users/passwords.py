@@ -5,6 +5,7 @@ import contextlib
 import os
 import secrets
 import threading
+import time
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from typing import TypeVar
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
+
+from authly.monitoring.recorders import AuthenticationRecorder, NullAuthenticationMetrics
 
 T = TypeVar("T")
 # Enough for any sentence; more would only be work.
@@ -78,9 +81,17 @@ class PasswordHasher:
         parameters: what a hash costs.
         threads: how many hash at once, in this process.
         queue: how many may wait for them.
+        metrics: is told how long each took.
     """
 
-    def __init__(self, parameters: HashParameters = HashParameters(), threads: int = 1, queue: int = 64) -> None:
+    def __init__(
+        self,
+        parameters: HashParameters = HashParameters(),
+        threads: int = 1,
+        queue: int = 64,
+        metrics: AuthenticationRecorder | None = None,
+    ) -> None:
+        self._metrics = metrics or NullAuthenticationMetrics()
         self._argon2 = argon2.PasswordHasher(
             time_cost=parameters.time_cost,
             memory_cost=parameters.memory_kib,
@@ -101,7 +112,7 @@ class PasswordHasher:
         Raises:
             HasherBusyError: too many wait already.
         """
-        return await self._run(lambda: self._argon2.hash(_bytes(password)))
+        return await self._run("hash", lambda: self._argon2.hash(_bytes(password)))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Tell whether a password is the one that was hashed; takes the same time where there is none.
@@ -112,7 +123,7 @@ class PasswordHasher:
         if len(password) > _LONGEST:
             password_hash = None
             password = ""
-        return await self._run(lambda: self._verify(password_hash, password))
+        return await self._run("verify", lambda: self._verify(password_hash, password))
 
     def is_outdated(self, password_hash: str) -> bool:
         """Tell whether a hash was made with other parameters than those of today."""
@@ -139,14 +150,22 @@ class PasswordHasher:
             return False
         return password_hash is not None
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, operation: str, work: Callable[[], T]) -> T:
         if self._taken >= self._places:
             raise HasherBusyError("Too many people log in at this moment.")
         self._taken += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            result, seconds = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, work)
+            self._metrics.password_hashed(operation, seconds)
+            return result
         finally:
             self._taken -= 1
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
 
 
 def _bytes(password: str) -> bytes:

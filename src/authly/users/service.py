@@ -10,9 +10,10 @@ from authly.audit.models import ANONYMOUS, SYSTEM, AuditEvent, Party
 from authly.audit.service import AuditLog
 from authly.core.clock import Clock, utc_now
 from authly.core.repository import Database, Transaction
+from authly.monitoring.recorders import AuthenticationRecorder, NullAuthenticationMetrics
 from authly.sessions.service import SessionService
 from authly.users.models import Profile, User
-from authly.users.passwords import PasswordHasher, PasswordPolicy, generate_password
+from authly.users.passwords import PasswordHasher, PasswordPolicy, PasswordRefusedError, generate_password
 from authly.users.repository import CredentialRepository, UserFilter, UserRepository
 from authly.users.throttle import DeviceRepository, LoginThrottle
 
@@ -31,6 +32,7 @@ class UserService:
         sessions: ends sessions.
         audit: records what happened.
         clock: tells the time.
+        metrics: is told how changes of passwords end.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class UserService:
         sessions: SessionService,
         audit: AuditLog,
         clock: Clock = utc_now,
+        metrics: AuthenticationRecorder | None = None,
     ) -> None:
+        self._metrics = metrics or NullAuthenticationMetrics()
         self._database = database
         self._users = users
         self._credentials = credentials
@@ -183,10 +187,21 @@ class UserService:
             PasswordRefusedError: the password is not accepted.
             DatabaseUnavailableError: the database is away.
         """
-        user = await self._users.get(user_id)
-        if user is None:
-            return None
-        password = generate_password() if password is None else password
+        try:
+            user = await self._users.get(user_id)
+            if user is None:
+                return None
+            password = generate_password() if password is None else password
+            await self._reset_password(user, actor, password, client_address)
+        except BaseException as error:
+            status = "refused" if isinstance(error, PasswordRefusedError) else "error"
+            self._metrics.password_change_ended("admin", status)
+            raise
+        self._metrics.password_change_ended("admin", "success")
+        return password
+
+    async def _reset_password(self, user: User, actor: Party, password: str, client_address: str | None) -> None:
+        user_id = user.user_id
         password_hash = await self._hash_new(password, user.username)
         assert password_hash is not None
         async with self._database.transaction() as transaction:
@@ -196,7 +211,6 @@ class UserService:
             await self._throttle.forgive(user.username, transaction)
             detail = {"sessions_ended": len(ended)}
             await self._record(AuditEvent.PASSWORD_RESET, actor, user_id, detail, client_address, transaction)
-        return password
 
     async def end_sessions(self, user_id: UUID, actor: Party, client_address: str | None = None) -> int:
         """End all sessions of a user; return how many it were."""

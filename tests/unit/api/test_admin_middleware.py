@@ -30,7 +30,8 @@ async def call(
 ) -> Answer:
     """Ask from an address."""
     networks = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
-    app = ForwardingMiddleware(AdminMiddleware(Echo(), networks, records), [ipaddress.ip_network("192.0.2.99")])
+    proxies = [ipaddress.ip_network("192.0.2.99")]
+    app = ForwardingMiddleware(AdminMiddleware(Echo(), networks, records, records), proxies)
     return await ask(app, method, path, headers or {}, client=client)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from authly.api.cors_middleware import CORSMiddleware
+from authly.core.repository import DatabaseUnavailableError
 from tests.asgi import Answer, Echo, ask
 from tests.unit.api.test_security_middleware import Events
 
@@ -48,6 +49,20 @@ async def test_any_other_origin(origin: str, preflight: bool) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control-")]
     assert answer.headers["vary"] == "origin"
     assert events == [("cors_rejected", "low")]
+
+
+async def test_an_origin_that_nobody_can_judge() -> None:
+    """While the database is away, a request goes on and its page learns nothing; that is no event."""
+
+    async def away(_: str) -> bool:
+        raise DatabaseUnavailableError
+
+    events = Events()
+    app = CORSMiddleware(Echo(), frozenset({"/oauth2/token"}), (), away, events)
+    answer = await ask(app, "POST", "/oauth2/token", {"origin": ORIGIN})
+    assert (answer.status, answer.body) == (200, b"done")
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    assert events == []
 
 
 async def test_public_documents() -> None:

@@ -17,7 +17,6 @@ from authly.api.metrics_policy import METRICS_SCOPE, AccessTokens, Denial, Metri
 from authly.core.repository import DatabaseUnavailableError
 from authly.errors import InvalidTokenError
 from authly.monitoring.labels import SecurityEvent, Severity
-from authly.monitoring.metrics import NullMetrics
 from authly.tokens.models import AccessTokenClaims
 from authly.tokens.service import TokenService
 from tests.asgi import seen_from
@@ -31,7 +30,7 @@ async def request_from(peer: str | None, *headers: tuple[str, str]) -> Request:
     return Request(await seen_from(peer, headers))
 
 
-class Counting(NullMetrics):
+class Counting:
     """Counts denials."""
 
     def __init__(self) -> None:
@@ -46,7 +45,7 @@ class Counting(NullMetrics):
 def policy(networks: list[Network], *files: TokenFile) -> tuple[MetricsPolicy, Counting]:
     """Return a policy, and what counts its denials."""
     metrics = Counting()
-    return MetricsPolicy(networks, files, metrics, lambda _: None), metrics
+    return MetricsPolicy(networks, files, metrics), metrics
 
 
 @pytest.mark.anyio
@@ -110,7 +109,7 @@ async def test_verifiers_stand_side_by_side(tmp_path: Path) -> None:
             return token == "an-access-token"
 
     (tmp_path / "tokens").write_text(TOKEN)
-    allows = MetricsPolicy(LOOPBACK, [TokenFile(tmp_path / "tokens", pytest.fail), Other()], Counting(), print)
+    allows = MetricsPolicy(LOOPBACK, [TokenFile(tmp_path / "tokens", pytest.fail), Other()], Counting())
     for token in (TOKEN, "an-access-token"):
         admitted: Address | Denial = await allows.admit(await request_from("::1", ("authorization", f"Bearer {token}")))
         assert not isinstance(admitted, Denial)

@@ -26,7 +26,7 @@ class Scene:
         self.tasks: list[tuple[str, int, int]] = []
         self.broken = False
         self.collector = WorkerCollector(
-            self, self.stats, {ThreadPool.PASSWORDS: lambda: Tasks(1, 2)}, interval, lambda: self.now, self.sleep
+            self, self, self.stats, {ThreadPool.PASSWORDS: lambda: Tasks(1, 2)}, interval, lambda: self.now, self.sleep
         )
 
     def stats(self) -> Mapping[str, int]:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from authly.monitoring.database_metrics import DatabaseMetrics
 from authly.monitoring.database_operations import DATABASE_OPERATIONS
-from authly.monitoring.metrics import AuthlyMetrics
+from authly.monitoring.instruments import Instruments
 
 
 @pytest.fixture
@@ -17,9 +18,9 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def metrics(registry: CollectorRegistry) -> AuthlyMetrics:
+def metrics(registry: CollectorRegistry) -> DatabaseMetrics:
     """Return the metrics in that registry."""
-    return AuthlyMetrics(registry)
+    return DatabaseMetrics(Instruments("authly", registry))
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -27,7 +28,7 @@ def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None
     return registry.get_sample_value(f"authly_database_{name}", labels)
 
 
-def test_queries_are_counted_from_nothing(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+def test_queries_are_counted_from_nothing(registry: CollectorRegistry, metrics: DatabaseMetrics) -> None:
     """Each operation has both its counters from the start, so that the first query is an increase."""
     counts = {
         (sample.labels["operation"], sample.labels["status"]): sample.value
@@ -38,7 +39,7 @@ def test_queries_are_counted_from_nothing(registry: CollectorRegistry, metrics: 
     assert counts == {(operation, status): 0 for operation in DATABASE_OPERATIONS for status in ("success", "error")}
 
 
-def test_a_query_is_counted_and_timed(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+def test_a_query_is_counted_and_timed(registry: CollectorRegistry, metrics: DatabaseMetrics) -> None:
     """One query moves the counter of its outcome, and one bucket of its operation."""
     metrics.query_ended("users.find", "success", 0.002)
     metrics.query_ended("users.find", "success", 0.3)
@@ -51,7 +52,7 @@ def test_a_query_is_counted_and_timed(registry: CollectorRegistry, metrics: Auth
     assert value(registry, "queries_total", operation="users.get", status="success") == 0
 
 
-def test_an_unregistered_name_becomes_other(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+def test_an_unregistered_name_becomes_other(registry: CollectorRegistry, metrics: DatabaseMetrics) -> None:
     """Names outside the vocabulary share one series, however many there are, and count as an overflow."""
     for number in range(50):
         metrics.query_ended(f"made.up{number}", "success", 0.1)
@@ -69,7 +70,7 @@ def test_an_unregistered_name_becomes_other(registry: CollectorRegistry, metrics
     assert operations == DATABASE_OPERATIONS | {"other"}
 
 
-def test_a_pool_is_shown(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+def test_a_pool_is_shown(registry: CollectorRegistry, metrics: DatabaseMetrics) -> None:
     """Levels are what the pool says; counters grow by what it counted since it was last looked at."""
     first = {
         "pool_size": 5, "pool_available": 2, "pool_max": 10, "requests_waiting": 1,
@@ -94,7 +95,7 @@ def test_a_pool_is_shown(registry: CollectorRegistry, metrics: AuthlyMetrics) ->
     assert value(registry, "pool_wait_seconds_total") == pytest.approx(1.7)
 
 
-def test_counters_of_the_pool_never_fall(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+def test_counters_of_the_pool_never_fall(registry: CollectorRegistry, metrics: DatabaseMetrics) -> None:
     """Numbers that go back, as they do when who was served turns out to have failed, are made up for first."""
     metrics.update_database_pool({"requests_num": 5, "requests_queued": 3})
     metrics.update_database_pool({"requests_num": 5, "requests_queued": 3, "requests_errors": 1})
@@ -108,7 +109,7 @@ def test_counters_of_the_pool_never_fall(registry: CollectorRegistry, metrics: A
 
 
 def test_nothing_is_raised_and_it_is_said_once(
-    metrics: AuthlyMetrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    metrics: DatabaseMetrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Metrics that fail fail no query; the log says so once for each call."""
 

@@ -1,141 +1,70 @@
-"""The typed recording calls, and the bounds of their labels."""
+"""Layers of metrics, and what puts them together."""
 
-import logging
+import dataclasses
+import inspect
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, Vocabulary
-from authly.monitoring.metrics import AuthlyMetrics, NullMetrics
+from authly.api.admin_middleware import RESOURCES
+from authly.api.rate_limiter import Policy
+from authly.core.rate_limits import MemoryStore, PostgresStore, RedisStore
+from authly.monitoring.instruments import Instruments
+from authly.monitoring.labels import ADMIN_RESOURCES, OTHER, RATE_LIMIT_BACKENDS, RATE_LIMIT_POLICIES, Group
+from authly.monitoring.metrics import LAYERS, Metrics, compose, no_metrics
 
 
-@pytest.fixture
-def registry() -> CollectorRegistry:
-    """Return a registry of its own."""
-    return CollectorRegistry()
+def calls(layer: type) -> dict[str, inspect.Signature]:
+    """Return the recording calls of a layer, with what they take."""
+    return {name: inspect.signature(call) for name, call in inspect.getmembers(layer, callable) if name[0] != "_"}
 
 
-@pytest.fixture
-def metrics(registry: CollectorRegistry) -> AuthlyMetrics:
-    """Return the metrics in that registry."""
-    return AuthlyMetrics(registry)
+def test_every_layer_has_a_group() -> None:
+    """Each group switches one layer."""
+    assert set(LAYERS) == set(Group)
+    assert [layer.field for layer in LAYERS.values()] == [field.name for field in dataclasses.fields(Metrics)]
 
 
-def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
-    """Return the value of a series; None if there is none."""
-    return registry.get_sample_value(name, labels)
+@pytest.mark.parametrize("group", Group)
+def test_what_can_be_recorded_can_be_left_out(group: Group) -> None:
+    """A layer that records nothing has the calls of the one that does."""
+    registry = CollectorRegistry()
+    layer = LAYERS[group]
+    real, null = layer.real(Instruments("authly", registry)), layer.null()
+    assert calls(type(null)) == calls(type(real))
+    for name, signature in calls(type(null)).items():
+        arguments: dict[str, Any] = dict.fromkeys(list(signature.parameters)[1:])
+        getattr(null, name)(**arguments)
 
 
-def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
-    """One request moves its counter, its histogram, and the gauge up and down again."""
-    metrics.arrivals["GET"]()
-    assert value(registry, "authly_http_requests_in_progress", method="GET") == 1
-    exchange = metrics.exchanges["GET", "/x", 200]
-    exchange.response_started()
-    exchange.request_ended(0.3)
-    labels = {"method": "GET", "endpoint": "/x"}
-    assert value(registry, "authly_http_requests_total", **labels, status_code="200") == 1
-    assert value(registry, "authly_http_request_duration_seconds_sum", **labels) == pytest.approx(0.3)
-    assert value(registry, "authly_http_request_duration_seconds_bucket", **labels, le="0.25") == 0
-    assert value(registry, "authly_http_request_duration_seconds_bucket", **labels, le="0.5") == 1
-    assert value(registry, "authly_http_requests_in_progress", method="GET") == 0
-
-
-def test_a_trace_becomes_an_exemplar(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
-    """The bucket that a traced request falls in has its trace id as exemplar; a request without leaves none."""
-    exchange = metrics.exchanges["GET", "/x", 200]
-    exchange.request_ended(0.3)
-    exchange.keep_trace(0.3, "0af7651916cd43dd8448eb211c80319c")
-    exchange.request_ended(0.6)
-    exchange.keep_trace(0.6, "")
-    found = {
-        sample.labels["le"]: (sample.exemplar.labels, sample.exemplar.value)
-        for family in registry.collect()
-        for sample in family.samples
-        if sample.exemplar
-    }
-    assert found == {"0.5": ({"trace_id": "0af7651916cd43dd8448eb211c80319c"}, 0.3)}
-
-
-def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
-    """Methods that clients make up share one series, and are counted as an overflow of the label."""
-    for number in range(50):
-        method = f"METHOD{number}"
-        metrics.arrivals[method]()
-        exchange = metrics.exchanges[method, "/x", 405]
-        exchange.response_started()
-        exchange.request_ended(0.1)
-    labels = {"method": "other", "endpoint": "/x"}
-    assert value(registry, "authly_http_requests_total", **labels, status_code="405") == 50
-    assert value(registry, "authly_http_request_duration_seconds_count", **labels) == 50
-    assert value(registry, "authly_http_requests_in_progress", method="other") == 0
-    assert value(registry, "authly_metrics_label_overflow_total", metric="authly_http_requests_total") == 50
-
-
-def test_the_number_of_endpoints_is_bounded(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
-    """Should a template ever leak what clients choose, its series end at a bound."""
-    for number in range(MAX_ENDPOINTS + 100):
-        metrics.exchanges["GET", f"/{number}", 200].response_started()
-    endpoints = {
-        sample.labels["endpoint"]
-        for family in registry.collect()
-        for sample in family.samples
-        if sample.name == "authly_http_requests_total"
-    }
-    assert len(endpoints) == MAX_ENDPOINTS
-    assert "other" in endpoints
-
-
-def test_a_failing_metric_fails_nothing_and_is_reported_once(
-    metrics: AuthlyMetrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A recording call that raises is swallowed; the log says so once, not once a request."""
-
-    def broken(*_: Any) -> None:
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(metrics.http_requests, "labels", broken)
-    with caplog.at_level(logging.ERROR):
-        for _ in range(3):
-            exchange = metrics.exchanges["GET", "/never-seen", 200]
-            exchange.response_started()
-            exchange.request_ended(0.1)
-    assert [record.message for record in caplog.records] == [
-        "A metric could not be recorded (exchanges); this is said once"
-    ]
-
-
-def test_the_application_is_described(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
-    """The info metric is 1 and says version, Python and environment."""
-    metrics.update_application_info("staging")
-    (sample,) = [
-        sample for family in registry.collect() for sample in family.samples if sample.name == "authly_application_info"
-    ]
-    assert sample.value == 1
-    assert sample.labels["environment"] == "staging"
-
-
-def test_null_metrics_have_every_recording_call() -> None:
-    """Whatever can be recorded can also be not recorded, by a call of the same name."""
-
-    def calls(cls: type) -> set[str]:
-        return {name for name in dir(cls) if callable(getattr(cls, name)) and name[0] != "_"}
-
-    assert calls(NullMetrics) == calls(AuthlyMetrics)
-    null = NullMetrics()
+def test_no_request_is_recorded_where_none_is_to_be() -> None:
+    """The middleware finds what to call for each request, and nothing comes of it."""
+    null = no_metrics().http
     null.arrivals["GET"]()
     exchange = null.exchanges["GET", "/", 200]
     exchange.response_started()
     exchange.request_ended(0.1)
     exchange.keep_trace(0.1, "0af7651916cd43dd8448eb211c80319c")
-    null.update_application_info("test")
 
 
-def test_a_vocabulary_turns_away_what_it_has_no_room_for() -> None:
-    """A closed vocabulary takes nothing new; a bounded one takes what fits, for ever."""
-    closed = Vocabulary(METHODS)
-    assert closed("GET") == "GET"
-    assert closed("get") == "other"
-    bounded = Vocabulary(frozenset({"a"}), 3)
-    assert [bounded(value) for value in "abcdabc"] == ["a", "b", "c", "other", "a", "b", "c"]
+@pytest.mark.parametrize("group", Group)
+def test_a_group_that_is_off_has_no_metrics(group: Group) -> None:
+    """Its families are not there, and those of the others are."""
+
+    def families(*groups: Group) -> set[str]:
+        registry = CollectorRegistry()
+        compose(groups, Instruments("authly", registry))
+        return {family.name for family in registry.collect()}
+
+    everything = families(*Group)
+    own = families(group) - families()
+    assert own
+    assert families(*(other for other in Group if other is not group)) == everything - own
+
+
+def test_names_of_business_code_are_those_of_the_vocabularies() -> None:
+    """What cannot be imported from below is the same all the same."""
+    assert set(RATE_LIMIT_POLICIES) == set(Policy)
+    assert set(RATE_LIMIT_BACKENDS) == {store.name for store in (MemoryStore, PostgresStore, RedisStore)}
+    assert set(ADMIN_RESOURCES) == RESOURCES | {OTHER}

@@ -15,8 +15,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from authly.monitoring.instruments import Lookup
 from authly.monitoring.middleware import Exchange, MetricsMiddleware
-from authly.monitoring.request_metrics import Lookup
 
 pytestmark = pytest.mark.anyio
 

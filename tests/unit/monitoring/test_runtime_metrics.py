@@ -1,4 +1,4 @@
-"""What is recorded of a worker's own state and of its start."""
+"""What is recorded of a worker's own state."""
 
 import logging
 from collections.abc import Callable
@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authly.monitoring.labels import Dependency, StartupPhase, ThreadPool
-from authly.monitoring.metrics import AuthlyMetrics
+from authly.monitoring.instruments import Instruments
+from authly.monitoring.labels import ThreadPool
+from authly.monitoring.runtime_metrics import RuntimeMetrics
 
 
 @pytest.fixture
@@ -18,9 +19,9 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def metrics(registry: CollectorRegistry) -> AuthlyMetrics:
+def metrics(registry: CollectorRegistry) -> RuntimeMetrics:
     """Return the metrics in that registry."""
-    return AuthlyMetrics(registry)
+    return RuntimeMetrics(Instruments("authly", registry))
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -28,7 +29,7 @@ def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None
     return registry.get_sample_value(f"authly_{name}", labels)
 
 
-def test_lag_and_pauses_are_timed(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+def test_lag_and_pauses_are_timed(registry: CollectorRegistry, metrics: RuntimeMetrics) -> None:
     """Each is one observation; generations that were not collected stay at 0."""
     metrics.track_event_loop_lag(0.3)
     metrics.track_gc_pause(2, 0.02)
@@ -38,29 +39,12 @@ def test_lag_and_pauses_are_timed(registry: CollectorRegistry, metrics: AuthlyMe
     assert [value(registry, "gc_pause_seconds_count", generation=generation) for generation in "012"] == [0, 0, 1]
 
 
-def test_threads_are_shown(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
+def test_threads_are_shown(registry: CollectorRegistry, metrics: RuntimeMetrics) -> None:
     """Tasks that run and tasks that wait, 0 from the start."""
     assert value(registry, "thread_pool_tasks", pool="passwords", state="waiting") == 0
     metrics.update_thread_pool(ThreadPool.PASSWORDS, 1, 3)
     assert value(registry, "thread_pool_tasks", pool="passwords", state="running") == 1
     assert value(registry, "thread_pool_tasks", pool="passwords", state="waiting") == 3
-
-
-def test_a_start_is_shown(registry: CollectorRegistry, metrics: AuthlyMetrics) -> None:
-    """What is not known yet has no series: 0 would say that a dependency is down. Settings have been read."""
-    assert value(registry, "dependency_up", dependency="database") is None
-    assert value(registry, "config_valid") == 1
-    for phase, seconds in zip(StartupPhase, (0.1, 0.2, 0.3, 0.4, 1.5), strict=True):
-        metrics.update_startup_duration(phase, seconds)
-        assert value(registry, "startup_duration_seconds", phase=phase) == seconds
-    for dependency in Dependency:
-        metrics.update_dependency_connect_duration(dependency, 0.25)
-        assert value(registry, "dependency_connect_duration_seconds", dependency=dependency) == 0.25
-        for up in (True, False):
-            metrics.update_dependency(dependency, up=up)
-            assert value(registry, "dependency_up", dependency=dependency) == up
-    metrics.update_config_valid(valid=False)
-    assert value(registry, "config_valid") == 0
 
 
 @pytest.mark.parametrize(
@@ -69,19 +53,12 @@ def test_a_start_is_shown(registry: CollectorRegistry, metrics: AuthlyMetrics) -
         ("event_loop_lag", lambda metrics: metrics.track_event_loop_lag(0.1)),
         ("gc_pause", lambda metrics: metrics.track_gc_pause(0, 0.1)),
         ("thread_pool_tasks", lambda metrics: metrics.update_thread_pool(ThreadPool.PASSWORDS, 0, 0)),
-        ("startup_duration", lambda metrics: metrics.update_startup_duration(StartupPhase.TOTAL, 0.1)),
-        ("dependency_up", lambda metrics: metrics.update_dependency(Dependency.DATABASE, up=True)),
-        (
-            "dependency_connect_duration",
-            lambda metrics: metrics.update_dependency_connect_duration(Dependency.CACHE, 0.1),
-        ),
-        ("config_valid", lambda metrics: metrics.update_config_valid(valid=True)),
     ],
 )
 def test_nothing_is_raised_and_it_is_said_once(
     metric: str,
-    record: Callable[[AuthlyMetrics], None],
-    metrics: AuthlyMetrics,
+    record: Callable[[RuntimeMetrics], None],
+    metrics: RuntimeMetrics,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -9,8 +9,8 @@ from wsgiref.validate import validator
 import pytest
 from flask import Flask, Response, abort, stream_with_context
 
+from authly.monitoring.instruments import Lookup
 from authly.monitoring.middleware import Exchange
-from authly.monitoring.request_metrics import Lookup
 from authly.monitoring.wsgi_middleware import WSGIMetricsMiddleware
 
 Call = tuple[Any, ...]

@@ -6,13 +6,18 @@ import threading
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from authly.audit.models import SYSTEM, AuditFilter
 from authly.core.repository import Database
 from authly.identity import Identity
+from authly.monitoring.instruments import Instruments
+from authly.monitoring.metrics import compose
+from authly.monitoring.recorders import Recorders
+from authly.settings import Settings
 from authly.users.authentication import Login, LoginFailure, LoginRefusedError, Visitor
 from authly.users.passwords import HasherBusyError, PasswordRefusedError
-from tests.identity import PASSWORD, FakeClock, events, make_identity, make_user
+from tests.identity import CHEAP, PASSWORD, FakeClock, events, make_identity, make_user
 
 pytestmark = pytest.mark.anyio
 
@@ -346,7 +351,7 @@ async def test_an_attempt_that_nobody_judged_does_not_count(database: Database, 
     identity = make_identity(database, clock, password_hash_queue=0)
     await make_user(identity)
     gate = threading.Event()
-    blocking = asyncio.create_task(identity.hasher._run(gate.wait))
+    blocking = asyncio.create_task(identity.hasher._run("verify", gate.wait))
     await asyncio.sleep(0)
     for _ in range(10):
         with pytest.raises(HasherBusyError):
@@ -356,6 +361,60 @@ async def test_an_attempt_that_nobody_judged_does_not_count(database: Database, 
     for _ in range(6):
         assert (await refusal(identity, "alice", "wrong")).reason is LoginFailure.CREDENTIALS
     assert (await refusal(identity, "alice", "wrong")).reason is LoginFailure.LOCKED
+
+
+async def test_what_nobody_could_judge_counts_as_such(database: Database) -> None:
+    """A login, a change and a reset that find too many passwords waiting are errors, and nobody's failures."""
+    registry = CollectorRegistry()
+    metrics = compose(instruments=Instruments("authly", registry))
+    recorders = Recorders(auth=metrics.auth)
+    identity = Identity(Settings(**CHEAP, password_hash_queue=0), database, recorders=recorders)
+    alice = await make_user(identity)
+    login = await log_in(identity)
+    gate = threading.Event()
+    blocking = asyncio.create_task(identity.hasher._run("verify", gate.wait))
+    await asyncio.sleep(0)
+    with pytest.raises(HasherBusyError):
+        await log_in(identity)
+    with pytest.raises(HasherBusyError):
+        await identity.authentication.change_password(login.session, PASSWORD, NEW, HERE)
+    with pytest.raises(HasherBusyError):
+        await identity.users.reset_password(alice.user_id, SYSTEM, NEW)
+    gate.set()
+    await blocking
+
+    def counted(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"authly_auth_{name}_total", labels)
+
+    assert counted("login_attempts", method="password", status="error") == 1
+    assert counted("login_attempts", method="password", status="failure") == 0
+    assert counted("password_changes", initiator="user", status="error") == 1
+    assert counted("password_changes", initiator="admin", status="error") == 1
+
+
+async def test_what_is_undone_is_not_counted(database: Database) -> None:
+    """A session that a transaction began and did not keep was never created, nor one ended that goes on."""
+    registry = CollectorRegistry()
+    metrics = compose(instruments=Instruments("authly", registry))
+    identity = Identity(Settings(**CHEAP), database, recorders=Recorders(auth=metrics.auth))
+    alice = await make_user(identity)
+    login = await log_in(identity)
+
+    async def fail() -> None:
+        async with database.transaction() as transaction:
+            await identity.sessions.start(alice.user_id, transaction=transaction)
+            await identity.sessions.end(login.session, transaction)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    counted = {
+        event: registry.get_sample_value("authly_auth_sessions_total", {"event": event})
+        for event in ("created", "ended")
+    }
+    assert counted == {"created": 1, "ended": 0}
+    await identity.sessions.end(login.session)
+    assert registry.get_sample_value("authly_auth_sessions_total", {"event": "ended"}) == 1
 
 
 async def test_nothing_secret_is_logged(identity: Identity, caplog: pytest.LogCaptureFixture) -> None:

@@ -97,7 +97,7 @@ async def test_threads_are_few_and_nice() -> None:
         niceness[threading.get_ident()] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         time.sleep(0.01)
 
-    await asyncio.gather(*(hasher._run(look) for _ in range(20)))
+    await asyncio.gather(*(hasher._run("verify", look) for _ in range(20)))
     assert 1 <= len(niceness) <= 2
     assert all(one == max(own, 5) for one in niceness.values())
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
@@ -107,7 +107,7 @@ async def test_whoever_comes_when_too_many_wait_is_turned_away() -> None:
     """The queue is bounded, and free again afterwards, also after somebody gave up waiting."""
     hasher = PasswordHasher(CHEAP, threads=1, queue=2)
     gate = threading.Event()
-    waiting = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(3)]
+    waiting = [asyncio.create_task(hasher._run("verify", gate.wait)) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(HasherBusyError):
         await hasher.hash("one too many")

@@ -3,16 +3,16 @@
 from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
-import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authly.api.admin.problems import Problem
-from authly.api.security_middleware import SecurityMetrics
 from authly.audit.models import AuditEvent, Party
 from authly.audit.service import AuditLog
+from authly.core.security_log import SecurityLog
 from authly.errors import InvalidTokenError
-from authly.monitoring.labels import SecurityEvent, Severity
+from authly.monitoring.labels import SecurityEvent
+from authly.monitoring.recorders import SecurityRecorder
 from authly.tokens.models import AccessTokenClaims
 from authly.tokens.service import TokenService
 from authly.users.service import UserService
@@ -26,7 +26,6 @@ _bearer = HTTPBearer(
     description="An access token of Authly for Authly, with the scope admin:read, or admin:write to change anything.",
 )
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-_log = structlog.stdlib.get_logger(__name__)
 
 
 class Administrator(NamedTuple):
@@ -51,13 +50,13 @@ class AdminAccess:
     """
 
     def __init__(
-        self, tokens: TokenService, users: UserService, audience: str, audit: AuditLog, metrics: SecurityMetrics
+        self, tokens: TokenService, users: UserService, audience: str, audit: AuditLog, metrics: SecurityRecorder
     ) -> None:
         self._tokens = tokens
         self._users = users
         self._audience = audience
         self._audit = audit
-        self._metrics = metrics
+        self._security = SecurityLog(metrics)
 
     async def read(self, request: Request, credentials: _Credentials) -> Administrator:
         """Return who asks to see something."""
@@ -99,8 +98,8 @@ class AdminAccess:
         return Party.user(user.user_id)
 
     async def _deny(self, request: Request, reason: str, claims: AccessTokenClaims | None) -> None:
-        self._metrics.track_security_event(SecurityEvent.ADMIN_DENIED, Severity.MEDIUM)
-        _log.warning("admin_denied", reason=reason, method=request.method, path=request.url.path)
+        facts = {"reason": reason, "method": request.method, "path": request.url.path}
+        self._security.note(SecurityEvent.ADMIN_DENIED, **facts)
         if claims is not None:
             client, user_id = Party.client(claims.client_id), await self._tokens.user_of(claims)
             actor = client if user_id is None else Party.user(user_id)

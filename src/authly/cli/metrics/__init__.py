@@ -12,6 +12,8 @@ from authly.cli.lazy import LazyGroup
 @click.group(
     cls=LazyGroup,
     lazy={
+        "catalog": "authly.cli.metrics.catalog:catalog",
+        "client": "authly.cli.metrics.client:client",
         "doctor": "authly.cli.metrics.doctor:doctor",
         "dump": "authly.cli.metrics.dump:dump",
         "prepare": "authly.cli.metrics.prepare:prepare",

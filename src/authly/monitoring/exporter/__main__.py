@@ -114,6 +114,7 @@ def main(argv: Sequence[str]) -> int:
     configuration = Configuration(**record)._replace(
         directory=Path(record["directory"]) if record["directory"] else None,
         collectors=tuple(record["collectors"]),
+        constant_labels=tuple(tuple(label) for label in record["constant_labels"]),
         ended_exporters=tuple(record["ended_exporters"]),
         ended_others=tuple(record["ended_others"]),
         settings=tuple(tuple(setting) for setting in record["settings"]),

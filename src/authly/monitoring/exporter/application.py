@@ -17,6 +17,7 @@ from authly.monitoring.exporter.collectors.own import OwnCollector
 from authly.monitoring.exporter.collectors.runner import Collector, Round, Runner
 from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.exporter.rate_limit import RateLimit
+from authly.monitoring.exporter.ratios import with_hit_ratio
 from authly.monitoring.exporter.status.journal import Journal
 from authly.monitoring.exporter.status.lookup import Lookup
 from authly.monitoring.multiprocess import exposition
@@ -66,6 +67,7 @@ class Configuration(NamedTuple):
         master: the process id of the Gunicorn master; 0 where there is none.
         ended_exporters: processor time, user and system, of the exporters before this one, in seconds.
         ended_others: of the master's children that ended before there were workers, likewise.
+        constant_labels: name and value of labels that everything has.
         settings: name, value and origin of each setting that the status page shows; nothing secret.
     """
 
@@ -80,6 +82,7 @@ class Configuration(NamedTuple):
     master: int = 0
     ended_exporters: tuple[float, float] = (0.0, 0.0)
     ended_others: tuple[float, float] = (0.0, 0.0)
+    constant_labels: tuple[tuple[str, str], ...] = ()
     settings: tuple[tuple[str, str, str], ...] = ()
 
 
@@ -231,11 +234,11 @@ class Application:
                 *own,
                 *self._statuses,
                 *(family for collector in self._collectors for family in collected.families[collector.name]),
-                *self._complete(collection.families if collection else ()),
+                *self._complete(with_hit_ratio(collection.families) if collection else ()),
                 *(family for collector in self._custom for family in collected.families[collector.name]),
             ]
         )
-        body = exposition.render(families, openmetrics=openmetrics)
+        body = exposition.render(families, openmetrics=openmetrics, constant=self._configuration.constant_labels)
         self._own.observe_phase("render", self._clock() - started)
         partial = "partial" if collected.is_partial else "success"
         self._own.count_scrape(partial if collection else "directory_error")
@@ -300,7 +303,7 @@ class Application:
             *self._own.collect(collection, self._configuration.directory),
             *self._statuses,
             *(family for found in seen.values() for family in found),
-            *self._complete(collection.families if collection else ()),
+            *self._complete(with_hit_ratio(collection.families) if collection else ()),
         ]
         looked = self._gunicorn is None or self._gunicorn.name in seen
         if self._journal.is_due:

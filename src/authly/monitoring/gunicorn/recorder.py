@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from authly.monitoring import master_facts
+from authly.monitoring.definitions import Definition, closed
 from authly.monitoring.gunicorn.arbiter import watched_waits
 from authly.monitoring.gunicorn.exits import Evidence, OutOfMemoryKills, exit_reason, own_oom_file
 from authly.monitoring.master_facts import EXIT_REASONS, ListenerFacts, MasterFacts, WorkerFacts, counter_key
@@ -25,12 +26,31 @@ from authly.monitoring.multiprocess.file_format import CorruptFileError
 from authly.monitoring.multiprocess.lease import Lease
 from authly.monitoring.multiprocess.value_file import ValueFile
 
-_STARTS: Final = counter_key("gunicorn_worker_starts", "Workers that were started.")
-_RELOADS: Final = counter_key("gunicorn_reloads", "Reloads of the configuration (SIGHUP).")
-_EXITS: Final = {
-    reason: counter_key("gunicorn_worker_exits", "Workers that ended, by reason.", reason=reason)
-    for reason in EXIT_REASONS
-}
+STARTS: Final = Definition(
+    "gunicorn_worker_starts_total",
+    "counter",
+    "Workers that were started.",
+    example="increase(gunicorn_worker_starts_total[15m])",
+)
+EXITS: Final = Definition(
+    "gunicorn_worker_exits_total",
+    "counter",
+    "Workers that ended, by reason.",
+    {"reason": closed(EXIT_REASONS)},
+    detail="`max_requests`: recycled. `signal`: sent by somebody else. What tells one reason from another is in "
+    "[exporter.md](exporter.md#why-a-worker-ended).",
+    example='sum by (reason) (increase(gunicorn_worker_exits_total{reason=~"timeout|out_of_memory|boot_error|crash"}'
+    "[15m])) > 0",
+)
+RELOADS: Final = Definition(
+    "gunicorn_reloads_total",
+    "counter",
+    "Reloads of the configuration (SIGHUP).",
+    example="changes(gunicorn_reloads_total[1d])",
+)
+_STARTS: Final = counter_key(STARTS.family, STARTS.help)
+_RELOADS: Final = counter_key(RELOADS.family, RELOADS.help)
+_EXITS: Final = {reason: counter_key(EXITS.family, EXITS.help, reason=reason) for reason in EXIT_REASONS}
 COUNTERS: Final = (_STARTS, _RELOADS, *_EXITS.values())
 _RETRY_SECONDS: Final = 5.0
 # A byte for each worker by its age, which Gunicorn counts up; far more than ever live at once.

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from authly.monitoring.multiprocess import dense_file, exemplars, file_format, lease, ofd_lock, retention
+from authly.monitoring.multiprocess import dense_file, exemplars, file_format, lease, ofd_lock, retention, shared_set
 
 INSTANCE_LOCK = "instance.lock"
+# Held by the process that counts what there is once for the instance.
+LEVELS_LOCK = "levels.lock"
 SPACE_WANTED = 1 << 20  # bytes: a few hundred series in each of a few workers
 # What every file is called that belongs to a slot, of a process that writes metrics (s) or of a master (m).
 _OF_A_SLOT = re.compile(r"(?:[a-z_]+_)?[ms](?:0|[1-9][0-9]*)\.[a-z]+(?:\.new)?")
@@ -197,7 +199,8 @@ def is_known(name: str) -> bool:
     return (
         _OF_A_SLOT.fullmatch(name) is not None
         or file_format.parse_name(name) is not None
-        or name in {INSTANCE_LOCK, retention.FILE_NAME}
+        or shared_set.is_file_name(name)
+        or name in {INSTANCE_LOCK, LEVELS_LOCK, retention.FILE_NAME}
     )
 
 
@@ -222,11 +225,11 @@ def _write_holder(fd: int, holder: str) -> None:
 
 
 def clear(directory: Path) -> list[str]:
-    """Delete the metric, dense and exemplar files of a dead instance, and nothing else.
+    """Delete the metric, dense and exemplar files and the shared sets of a dead instance, and nothing else.
 
     A file is one of them if it is a regular file, bears the name of a metric file of a slot or a process id, of a dense
-    file or of an exemplar file, begins with such a file's header, and nobody holds its slot. The caller holds the
-    instance lock.
+    file, of an exemplar file or of a shared set, begins with such a file's header, and nobody holds its slot. The
+    caller holds the instance lock.
 
     Returns:
         The names of the deleted files.
@@ -243,6 +246,9 @@ def clear(directory: Path) -> list[str]:
         elif (slot := dense_file.parse_name(name)) is not None:
             is_ours = True
             looks_right = dense_file.looks_like_dense_file
+        elif shared_set.is_file_name(name):
+            is_ours = True
+            looks_right = shared_set.looks_like_shared_set
         else:
             slot = exemplars.parse_name(name)
             is_ours = slot is not None

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from authly.monitoring.multiprocess.families import Child, Family, Labels
 
@@ -22,19 +23,34 @@ _SUFFIXES = {
 }
 
 
-def render(families: Iterable[Family], *, openmetrics: bool) -> bytes:
+class _Style(NamedTuple):
+    """How text is made, and where it is kept."""
+
+    key: str
+    openmetrics: bool
+    constant: Labels
+
+
+@lru_cache(maxsize=16)
+def _style(openmetrics: bool, constant: Labels) -> _Style:
+    return _Style(f"{'openmetrics' if openmetrics else 'text'}{_labels(constant)}", openmetrics, constant)
+
+
+def render(families: Iterable[Family], *, openmetrics: bool, constant: Labels = ()) -> bytes:
     """Return the exposition of families that have different names.
 
     Args:
         families: what to show, in this order.
         openmetrics: OpenMetrics 1.0 rather than the text format.
+        constant: labels of every sample that has none of that name.
     """
-    style = "openmetrics" if openmetrics else "text"
+    style = _style(openmetrics, constant)
+    key = style.key
     texts = []
     for family in families:
-        text = family.texts.get(style)
+        text = family.texts.get(key)
         if text is None:
-            text = family.texts[style] = _family(family, style)
+            text = family.texts[key] = _family(family, style)
         texts.append(text)
     if openmetrics:
         texts.append("# EOF\n")
@@ -61,13 +77,14 @@ def distinct(families: Iterable[Family]) -> list[Family]:
     return sorted(kept, key=lambda family: family.name)
 
 
-def _family(family: Family, style: str) -> str:
-    parts = [_head(family, openmetrics=style == "openmetrics")]
+def _family(family: Family, style: _Style) -> str:
+    parts = [_head(family, openmetrics=style.openmetrics)]
+    key = style.key
     for child in family.children:
         if not child.hidden:
-            text = child.texts.get(style)
+            text = child.texts.get(key)
             if text is None:
-                text = child.texts[style] = _child(family, child, style)
+                text = child.texts[key] = _child(family, child, style)
             parts.append(text)
     return "".join(parts)
 
@@ -85,25 +102,29 @@ def _head(family: Family, *, openmetrics: bool) -> str:
     return f"# HELP {shown} {help_}\n# TYPE {shown} {family.type}\n"
 
 
-def _child(family: Family, child: Child, style: str) -> str:
-    template = child.templates.get(style)
+def _child(family: Family, child: Child, style: _Style) -> str:
+    template = child.templates.get(style.key)
     if template is None:
-        template = child.templates[style] = _template(family, child, style)
+        template = child.templates[style.key] = _template(family, child, style)
     # Finite numbers, of which their sum tells, need no look at each of them.
     written = repr if math.isfinite(sum(child.values)) else number
     text = template % tuple(map(written, child.values))
-    return _with_exemplars(child, text) if style == "openmetrics" and child.exemplars else text
+    return _with_exemplars(child, text) if style.openmetrics and child.exemplars else text
 
 
-def _template(family: Family, child: Child, style: str) -> str:
+def _template(family: Family, child: Child, style: _Style) -> str:
     """Return all of a child but its numbers."""
-    lines = [f"{metric_name(name)}{_labels(labels)}".replace("%", "%%") + " %s\n" for name, labels in child.names]
-    if style == "openmetrics" and child.below_zero:
+    constant = style.constant
+    lines = [
+        f"{metric_name(name)}{_labels(constant + labels)}".replace("%", "%%") + " %s\n" for name, labels in child.names
+    ]
+    if style.openmetrics and child.below_zero:
         # OpenMetrics: a sum that may fall is no sum. Its number goes where it takes no room.
         names = [name for name, _ in child.names]
         lines = ["%.0s" if name.endswith("_sum") else line for line, name in zip(lines, names, strict=True)]
-    if style == "openmetrics" and child.created and family.type in _SUFFIXES:
-        created = f"{metric_name(family.name)}_created{_labels(child.labels)} {number(child.created)}\n"
+    if style.openmetrics and child.created and family.type in _SUFFIXES:
+        labels = _labels(constant + child.labels)
+        created = f"{metric_name(family.name)}_created{labels} {number(child.created)}\n"
         lines.append(created.replace("%", "%%"))
     return "".join(lines)
 
@@ -144,7 +165,8 @@ def _underscored(name: str, also: str) -> str:
 def _labels(labels: Labels) -> str:
     if not labels:
         return ""
-    # Two names may become one; no sample has a name twice.
+    # Two names may become one, and a constant label may have the name of another: no sample has a name twice, and the
+    # last one counts.
     escaped = {_label_name(name): _escape(value) for name, value in labels}
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from authly.monitoring.definitions import Definition
 from authly.monitoring.multiprocess.exemplars import Exemplar
 
 Labels = tuple[tuple[str, str], ...]
@@ -122,6 +123,17 @@ class Family:
         child.values = tuple(sample.value for sample in listed)
         child.templates = _templates(child.names)
         return cls(name, type_, help_, [child])
+
+    @classmethod
+    def defined(cls, definition: Definition, values: Iterable[tuple[Labels, float]]) -> "Family":
+        """Return a family of one sample for each set of labels.
+
+        Args:
+            definition: of a counter or a gauge.
+            values: labels and numbers.
+        """
+        samples = [Sample(definition.name, labels, float(value)) for labels, value in values]
+        return cls.of(definition.family, definition.type, definition.help, samples)
 
     @property
     def size(self) -> int:

@@ -27,14 +27,13 @@ import prometheus_client.values
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.samples import Exemplar
 
+from authly.monitoring.definitions import Definition, closed
 from authly.monitoring.multiprocess import dense_file, exemplars, file_format, retention
 from authly.monitoring.multiprocess.exemplars import ExemplarFile
 from authly.monitoring.multiprocess.lease import Lease
 from authly.monitoring.multiprocess.value_file import ValueFile, compact
 
 _RETRY_SECONDS: Final = 1.0
-DROPPED_SERIES: Final = "authly_metrics_dropped_series"
-_DROPPED_HELP: Final = "Series kept out of the exposition because their values could not be stored."
 DROP_REASONS: Final = (
     "budget",
     "corrupt_file",
@@ -45,6 +44,15 @@ DROP_REASONS: Final = (
     "read_only",
     "too_many_files",
 )
+DROPPED: Final = Definition(
+    "authly_metrics_dropped_series_total",
+    "counter",
+    "Series kept out of the exposition because their values could not be stored.",
+    {"reason": closed(DROP_REASONS)},
+    detail="`budget` is `AUTHLY_METRICS_MAX_BYTES`.",
+    example="increase(authly_metrics_dropped_series_total[1h]) > 0",
+)
+DROPPED_SERIES: Final = DROPPED.family
 _REASON_OF_ERRNO: Final = {
     errno.EACCES: "no_permission",
     errno.EPERM: "no_permission",
@@ -278,7 +286,7 @@ class Store:
         # Now, while there may be room: on a full disk there is none left to say so.
         for reason in DROP_REASONS:
             self._dropped[reason] = StoredValue(
-                self, "counter", DROPPED_SERIES, f"{DROPPED_SERIES}_total", ("reason",), (reason,), _DROPPED_HELP
+                self, "counter", DROPPED_SERIES, DROPPED.name, ("reason",), (reason,), DROPPED.help
             )
 
     @property

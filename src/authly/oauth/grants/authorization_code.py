@@ -17,7 +17,7 @@ class AuthorizationCodeGrant:
     Args:
         tokens: issues them.
         issuer: the audience of tokens that are for no resource in particular.
-        events: is told of codes that are presented again.
+        events: is told of codes that are presented again, or by somebody who is not their owner.
     """
 
     type = GrantType.AUTHORIZATION_CODE
@@ -40,9 +40,15 @@ class AuthorizationCodeGrant:
             raise InvalidGrantError(_REFUSED)
         # With PKCE the parameter is no longer needed (OAuth 2.1, section 10.2); one that is sent has to be right.
         without = "" if code.code_challenge is None else code.redirect_uri
-        if parameters.get("redirect_uri", without) != code.redirect_uri:
+        redirect_uri = parameters.get("redirect_uri", without)
+        if redirect_uri != code.redirect_uri:
+            self._events.redirect_uri_differed(client.client_id, redirect_uri)
             raise InvalidGrantError("The redirect_uri is not that of the authorization request.")
-        pkce.verify(parameters.get("code_verifier"), code.code_challenge)
+        try:
+            pkce.verify(parameters.get("code_verifier"), code.code_challenge)
+        except InvalidGrantError:
+            self._events.pkce_failed(client.client_id, code.family)
+            raise
         authorization = code.family.authorization
         audience = resources.choose(parameters.resources or authorization.resources, authorization.resources)
         wanted = Wanted(

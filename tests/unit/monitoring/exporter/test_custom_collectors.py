@@ -84,7 +84,11 @@ def collected(runner: Runner) -> Samples:
     found = round_.finish()
     families = [*families_of_statuses(found.statuses), *chain(*found.families.values())]
     text = render(families, openmetrics=False).decode()
-    return {name: value for name, value in shown(parse_text(text)).items() if not name.startswith((DURATION, PARTIAL))}
+    return {
+        name: value
+        for name, value in shown(parse_text(text)).items()
+        if not name.startswith((DURATION.name, PARTIAL.name))
+    }
 
 
 @pytest.mark.parametrize("attribute", ["Made", "factory", "made"])
@@ -92,7 +96,7 @@ def test_a_class_a_function_or_an_object_is_a_collector(make_module: MakeModule,
     """All three are loaded, and tell how they did under the name that was configured."""
     name = f"{make_module(GOOD)}:{attribute}"
     lines: list[str] = []
-    assert collected(running(name, report=lines.append)) == {"answer": 42, f"{SUCCESS} collector={name}": 1}
+    assert collected(running(name, report=lines.append)) == {"answer": 42, f"{SUCCESS.name} collector={name}": 1}
     assert lines == []
 
 
@@ -114,7 +118,7 @@ def test_one_that_cannot_be_loaded_costs_one_line(
     bad, good = f"{make_module(text)}:{attribute}", f"{make_module(GOOD)}:made"
     lines: list[str] = []
     collectors = running(bad, good, report=lines.append)
-    expected = {"answer": 42.0, f"{SUCCESS} collector={bad}": 0.0, f"{SUCCESS} collector={good}": 1.0}
+    expected = {"answer": 42.0, f"{SUCCESS.name} collector={bad}": 0.0, f"{SUCCESS.name} collector={good}": 1.0}
     assert collected(collectors) == expected
     assert collected(collectors) == expected
     (line,) = lines
@@ -149,8 +153,8 @@ def test_one_that_raises_costs_itself_alone(make_module: MakeModule, failure: st
     for _ in range(2):
         assert collected(collectors) == {
             "other": 42,
-            f"{SUCCESS} collector={module}:Bad": 0,
-            f"{SUCCESS} collector={good}:Made": 1,
+            f"{SUCCESS.name} collector={module}:Bad": 0,
+            f"{SUCCESS.name} collector={good}:Made": 1,
         }
     sys.modules[module].fails = False  # type: ignore[attr-defined]
     assert collected(collectors)["answer"] == 42
@@ -261,8 +265,8 @@ def test_the_exporters_own_metrics_win(make_module: MakeModule, tmp_path: Path) 
     application.load_collectors()
     samples = shown(parse_openmetrics(application.exposition(openmetrics=True).decode()))
     assert samples["authly_exporter_directory_up"] == 1
-    assert samples[f"{SUCCESS} collector=own"] == 1
-    assert samples[f"{SUCCESS} collector={module}:factory"] == 1
+    assert samples[f"{SUCCESS.name} collector=own"] == 1
+    assert samples[f"{SUCCESS.name} collector={module}:factory"] == 1
 
 
 def test_nothing_is_imported_before_it_is_needed(make_module: MakeModule, tmp_path: Path) -> None:
@@ -310,5 +314,5 @@ def test_the_families_of_a_real_process_can_be_collected() -> None:
     """A registry of prometheus-client, with the collectors that it has by default, is a collector."""
     name = "prometheus_client:REGISTRY"
     samples = collected(running(name, report=pytest.fail))
-    assert samples[f"{SUCCESS} collector={name}"] == 1
+    assert samples[f"{SUCCESS.name} collector={name}"] == 1
     assert samples["process_open_fds"] > 0

@@ -99,6 +99,33 @@ def test_openmetrics_is_read_back_strictly(families: list[Family]) -> None:
     assert of_parsed(parse_openmetrics(text)) == of_families(families)
 
 
+@given(some_families(), LABELS)
+def test_constant_labels_are_on_every_sample(families: list[Family], constant: Labels) -> None:
+    """Both formats are read back with them; a sample that has a label of that name keeps its own."""
+    expected = [
+        (name, type_, help_, [(sample, {**dict(constant), **labels}, value) for sample, labels, value in samples])
+        for name, type_, help_, samples in of_families(families)
+    ]
+    for _ in range(2):
+        text = render(families, openmetrics=False, constant=constant).decode()
+        assert of_parsed(text_string_to_metric_families(text)) == expected
+        strict = render(families, openmetrics=True, constant=constant).decode()
+        assert of_parsed(parse_openmetrics(strict)) == expected
+    # What was made with them is not taken for what was made without.
+    assert of_parsed(parse_openmetrics(render(families, openmetrics=True).decode())) == of_families(families)
+
+
+def test_constant_labels_cost_nothing_where_nothing_changed() -> None:
+    """The text is made once: a second exposition is made of the same string."""
+    family = Family.of("g", "gauge", "Help.", [Sample("g", (("a", "1"),), 1.0)])
+    constant = (("region", "eu"),)
+    first = render([family], openmetrics=False, constant=constant)
+    (text,) = family.texts.values()
+    assert text == '# HELP g Help.\n# TYPE g gauge\ng{region="eu",a="1"} 1.0\n'
+    assert render([family], openmetrics=False, constant=constant) == first
+    assert next(iter(family.texts.values())) is text
+
+
 @given(value=ANY_FLOAT, openmetrics=st.booleans())
 def test_a_number_is_read_back_to_the_last_bit(value: float, openmetrics: bool) -> None:
     """Every float comes back as it was, the odd ones included."""

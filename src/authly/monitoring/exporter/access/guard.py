@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from authly.monitoring.definitions import Definition
 from authly.monitoring.exporter.access.bucket import Bucket
 from authly.monitoring.exporter.access.changes import Changes
 from authly.monitoring.exporter.access.denials import Denials
@@ -12,14 +13,20 @@ from authly.monitoring.exporter.access.web_config import WebConfig, WebConfigErr
 from authly.monitoring.exporter.deferred import Deferred, changed
 from authly.monitoring.exporter.http import TEXT, Pending, Request, Response
 from authly.monitoring.labels import Severity
-from authly.monitoring.multiprocess.families import Family, Sample
+from authly.monitoring.multiprocess.families import Family
 
 if TYPE_CHECKING:
     import ssl
 
     from authly.monitoring.exporter.access.passwords import Passwords
 
-VALID = "authly_exporter_web_config_valid"
+VALID = Definition(
+    "authly_exporter_web_config_valid",
+    "gauge",
+    "Whether the web configuration file, as it is now, is the one in force.",
+    detail="With a web configuration file: 0 if it cannot be used and an earlier one is, or none.",
+    example="authly_exporter_web_config_valid == 0",
+)
 _REALM = 'realm="authly exporter"'
 _REPORT_EVERY = 60.0
 # Seconds that a client waits for its password to be checked; the outcome is remembered all the same.
@@ -288,9 +295,7 @@ class Guard:
 
     def collect(self, families: Iterable[Family]) -> list[Family]:
         """Return the families of an exposition with those of this among them."""
-        valid = Sample(VALID, (), 0.0 if self._problem else 1.0)
-        help_ = "Whether the web configuration file, as it is now, is the one in force."
-        return [*self._denials.added_to(families), Family.of(VALID, "gauge", help_, [valid])]
+        return [*self._denials.added_to(families), Family.defined(VALID, [((), not self._problem)])]
 
 
 def _name_and_password(credentials: str) -> tuple[bytes, bytes] | None:

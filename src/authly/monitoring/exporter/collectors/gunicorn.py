@@ -11,12 +11,90 @@ from pathlib import Path
 from typing import NamedTuple
 
 from authly.monitoring import master_facts
+from authly.monitoring.definitions import Definition, closed, described
 from authly.monitoring.exporter.listen_queues import ListenQueue, listen_queues
 from authly.monitoring.exporter.process_facts import ProcessFacts, process_facts
 from authly.monitoring.exporter.requests_in_progress import RequestsInProgress
 from authly.monitoring.master_facts import ListenerFacts, MasterFacts, WorkerFacts
 from authly.monitoring.multiprocess import lease
-from authly.monitoring.multiprocess.families import Family, Labels, Sample
+from authly.monitoring.multiprocess.families import Family
+
+_WORKER = {"worker": described("the slot that a worker holds: a small number, which its successor has too")}
+_LISTENER = {"listener": described("`HOST:PORT` or `unix:PATH`")}
+
+WORKERS = Definition(
+    "gunicorn_workers",
+    "gauge",
+    "Workers, by state.",
+    {"state": closed(("desired", "alive", "booting", "busy"))},
+    detail="Of those that are `alive`, `booting` have no heartbeat yet, and `busy` answer a request. During an "
+    "upgrade, of both masters.",
+    example='gunicorn_workers{state="alive"} < ignoring(state) gunicorn_workers{state="desired"}',
+)
+WORKER_MEMORY = Definition(
+    "gunicorn_worker_memory_bytes",
+    "gauge",
+    "Resident memory of the worker.",
+    _WORKER,
+    example="max by (worker) (gunicorn_worker_memory_bytes) > 500e6",
+)
+WORKER_CPU = Definition(
+    "gunicorn_worker_cpu_seconds_total",
+    "counter",
+    "CPU time used by the worker.",
+    _WORKER,
+    detail="Begins anew with each worker.",
+    example="rate(gunicorn_worker_cpu_seconds_total[5m])",
+)
+WORKER_AGE = Definition(
+    "gunicorn_worker_age_seconds",
+    "gauge",
+    "Time since the worker was started.",
+    _WORKER,
+    example="min(gunicorn_worker_age_seconds)",
+)
+WORKER_HEARTBEAT_AGE = Definition(
+    "gunicorn_worker_heartbeat_age_seconds",
+    "gauge",
+    "Time since the worker's last heartbeat.",
+    _WORKER,
+    detail="At Gunicorn's `timeout` the master aborts it.",
+    example="max by (worker) (gunicorn_worker_heartbeat_age_seconds) > 20",
+)
+WORKER_REQUESTS_IN_PROGRESS = Definition(
+    "gunicorn_worker_requests_in_progress",
+    "gauge",
+    "Requests that the worker is answering.",
+    _WORKER,
+    detail="Where its application keeps a gauge of them.",
+    example="max by (worker) (gunicorn_worker_requests_in_progress)",
+)
+LISTEN_BACKLOG = Definition(
+    "gunicorn_listen_backlog",
+    "gauge",
+    "Connections that wait to be accepted.",
+    _LISTENER,
+    example="gunicorn_listen_backlog / gunicorn_listen_backlog_max > 0.5",
+)
+LISTEN_BACKLOG_MAX = Definition(
+    "gunicorn_listen_backlog_max",
+    "gauge",
+    "How many connections may wait to be accepted.",
+    _LISTENER,
+    example="min(gunicorn_listen_backlog_max)",
+)
+UPGRADE_IN_PROGRESS = Definition(
+    "gunicorn_upgrade_in_progress",
+    "gauge",
+    "Whether two masters live, or one is about to start another (SIGUSR2).",
+    example="min_over_time(gunicorn_upgrade_in_progress[10m]) == 1",
+)
+MASTER_START_TIME = Definition(
+    "gunicorn_master_start_time_seconds",
+    "gauge",
+    "When the master started, in seconds since the epoch; during an upgrade, the new one.",
+    example="time() - gunicorn_master_start_time_seconds",
+)
 
 
 class Worker(NamedTuple):
@@ -167,80 +245,35 @@ def _of_masters(snapshot: Snapshot) -> list[Family]:
     }
     is_upgrading = len(masters) > 1 or any(master.is_upgrading for master in masters)
     return [
-        _gauge(
-            "gunicorn_master_start_time_seconds",
-            "When the master started, in seconds since the epoch; during an upgrade, the new one.",
-            [((), masters[-1].started)],
-        ),
-        _gauge(
-            "gunicorn_upgrade_in_progress",
-            "Whether two masters live, or one is about to start another (SIGUSR2).",
-            [((), float(is_upgrading))],
-        ),
-        _gauge(
-            "gunicorn_workers",
-            "Workers, by state.",
-            [((("state", state),), float(number)) for state, number in states.items()],
-        ),
+        Family.defined(MASTER_START_TIME, [((), masters[-1].started)]),
+        Family.defined(UPGRADE_IN_PROGRESS, [((), is_upgrading)]),
+        Family.defined(WORKERS, [((("state", state),), number) for state, number in states.items()]),
     ]
 
 
 def _of_workers(snapshot: Snapshot) -> list[Family]:
     placed = [(worker.slot, worker) for worker in snapshot.workers if worker.slot is not None]
 
-    def family(name: str, help_: str, values: Iterable[tuple[int, float | None]]) -> Family:
-        samples = [Sample(name, (("worker", str(slot)),), float(value)) for slot, value in values if value is not None]
-        return Family.of(name, "gauge", help_, samples)
+    def family(definition: Definition, of: Callable[[Worker], float | None]) -> Family:
+        values = (((("worker", str(slot)),), of(worker)) for slot, worker in placed)
+        return Family.defined(definition, [(labels, value) for labels, value in values if value is not None])
 
-    # As the kernel has it, and not added up: during an upgrade two exporters answer by turns, and must agree.
-    cpu = [
-        Sample("gunicorn_worker_cpu_seconds_total", (("worker", str(slot)),), worker.process.cpu_seconds)
-        for slot, worker in placed
-        if worker.process is not None
-    ]
     return [
-        family(
-            "gunicorn_worker_age_seconds",
-            "Time since the worker was started.",
-            [(slot, worker.age) for slot, worker in placed],
-        ),
-        Family.of("gunicorn_worker_cpu_seconds", "counter", "CPU time used by the worker.", cpu),
-        family(
-            "gunicorn_worker_heartbeat_age_seconds",
-            "Time since the worker's last heartbeat.",
-            [(slot, worker.heartbeat_age) for slot, worker in placed],
-        ),
-        family(
-            "gunicorn_worker_memory_bytes",
-            "Resident memory of the worker.",
-            [(slot, worker.process.resident_bytes if worker.process else None) for slot, worker in placed],
-        ),
-        family(
-            "gunicorn_worker_requests_in_progress",
-            "Requests that the worker is answering.",
-            [(slot, worker.in_progress) for slot, worker in placed],
-        ),
+        family(WORKER_AGE, lambda worker: worker.age),
+        # As the kernel has it, and not added up: during an upgrade two exporters answer by turns, and must agree.
+        family(WORKER_CPU, lambda worker: worker.process.cpu_seconds if worker.process else None),
+        family(WORKER_HEARTBEAT_AGE, lambda worker: worker.heartbeat_age),
+        family(WORKER_MEMORY, lambda worker: worker.process.resident_bytes if worker.process else None),
+        family(WORKER_REQUESTS_IN_PROGRESS, lambda worker: worker.in_progress),
     ]
 
 
 def _of_listeners(snapshot: Snapshot) -> list[Family]:
     listeners = sorted(snapshot.listeners)
     return [
-        _gauge(
-            "gunicorn_listen_backlog",
-            "Connections that wait to be accepted.",
-            [((("listener", each.name),), float(each.waiting)) for each in listeners],
-        ),
-        _gauge(
-            "gunicorn_listen_backlog_max",
-            "How many connections may wait to be accepted.",
-            [((("listener", each.name),), float(each.limit)) for each in listeners],
-        ),
+        Family.defined(LISTEN_BACKLOG, [((("listener", each.name),), each.waiting) for each in listeners]),
+        Family.defined(LISTEN_BACKLOG_MAX, [((("listener", each.name),), each.limit) for each in listeners]),
     ]
-
-
-def _gauge(name: str, help_: str, values: list[tuple[Labels, float]]) -> Family:
-    return Family.of(name, "gauge", help_, [Sample(name, labels, value) for labels, value in values])
 
 
 def _heartbeat(master: MasterFacts, worker: WorkerFacts) -> float | None:

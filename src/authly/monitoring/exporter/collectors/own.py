@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 
 from authly import __version__
+from authly.monitoring.definitions import Definition, closed, described
 from authly.monitoring.multiprocess.collector import Collection
 from authly.monitoring.multiprocess.families import Family, Sample
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
@@ -13,6 +14,75 @@ OUTCOMES = ("success", "partial", "directory_error", "rate_limited")
 PHASES = ("read", "aggregate", "render")
 _EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, float("inf"))
 _FILE_TYPES = ("counter", "gauge", "histogram", "summary")
+
+BUILD_INFO = Definition(
+    "authly_exporter_build_info",
+    "gauge",
+    "The exporter's version; always 1.",
+    {"version": described("Authly's version"), "python_version": described("Python's version")},
+    example="count by (version) (authly_exporter_build_info)",
+)
+SCRAPES = Definition(
+    "authly_exporter_scrapes_total",
+    "counter",
+    "Scrapes answered, by how they went.",
+    {"outcome": closed(OUTCOMES)},
+    detail="`partial`: the metrics of a collector are missing. `directory_error`: only the exporter's own metrics "
+    "could be given.",
+    example='rate(authly_exporter_scrapes_total{outcome!="success"}[5m]) > 0',
+)
+SCRAPE_DURATION = Definition(
+    "authly_exporter_scrape_duration_seconds",
+    "histogram",
+    "How long the phases of answering a scrape took.",
+    {"phase": closed(PHASES)},
+    buckets=_EDGES[:-1],
+    example="sum by (phase) (rate(authly_exporter_scrape_duration_seconds_sum[5m]))",
+)
+DIRECTORY_UP = Definition(
+    "authly_exporter_directory_up",
+    "gauge",
+    "Whether the directory of the metric files could be read at this scrape.",
+    example="authly_exporter_directory_up == 0",
+)
+DIRECTORY_BYTES = Definition(
+    "authly_exporter_directory_bytes",
+    "gauge",
+    "Size of the metric files that were read.",
+    example="deriv(authly_exporter_directory_bytes[1h])",
+)
+DIRECTORY_FREE_BYTES = Definition(
+    "authly_exporter_directory_free_bytes",
+    "gauge",
+    "Free space on the file system of the metric files.",
+    example="authly_exporter_directory_free_bytes < 1048576",
+)
+FILES = Definition(
+    "authly_exporter_files",
+    "gauge",
+    "Metric files that were read, by type.",
+    {"type": closed(_FILE_TYPES)},
+    example="sum(authly_exporter_files)",
+)
+SERIES = Definition(
+    "authly_exporter_series",
+    "gauge",
+    "Samples collected from the metric files.",
+    example="authly_exporter_series > 50000",
+)
+SKIPPED_FILES = Definition(
+    "authly_exporter_skipped_files",
+    "gauge",
+    "Metric files left out of this scrape, by reason.",
+    {"reason": closed(SKIP_REASONS)},
+    example="authly_exporter_skipped_files > 0",
+)
+SKIPPED_ENTRIES = Definition(
+    "authly_exporter_skipped_entries",
+    "gauge",
+    "Entries left out because an earlier file gave their metric another type, or because their key is broken.",
+    example="authly_exporter_skipped_entries > 0",
+)
 
 
 class _Histogram:
@@ -60,37 +130,17 @@ class OwnCollector:
             collection: what was found in the directory; None if it could not be read.
             directory: the directory; None if metrics have none.
         """
-        duration = "authly_exporter_scrape_duration_seconds"
+        info = (("python_version", platform.python_version()), ("version", __version__))
+        durations = [
+            sample
+            for phase in sorted(PHASES)
+            for sample in self._durations[phase].samples(SCRAPE_DURATION.name, ("phase", phase))
+        ]
         families = [
-            _gauge(
-                "authly_exporter_build_info",
-                "The exporter's version; always 1.",
-                [((("python_version", platform.python_version()), ("version", __version__)), 1.0)],
-            ),
-            _gauge(
-                "authly_exporter_directory_up",
-                "Whether the directory of the metric files could be read at this scrape.",
-                [((), 0.0 if collection is None else 1.0)],
-            ),
-            Family.of(
-                duration,
-                "histogram",
-                "How long the phases of answering a scrape took.",
-                [
-                    sample
-                    for phase in sorted(PHASES)
-                    for sample in self._durations[phase].samples(duration, ("phase", phase))
-                ],
-            ),
-            Family.of(
-                "authly_exporter_scrapes",
-                "counter",
-                "Scrapes answered, by how they went.",
-                [
-                    Sample("authly_exporter_scrapes_total", (("outcome", outcome),), float(self._scrapes[outcome]))
-                    for outcome in sorted(OUTCOMES)
-                ],
-            ),
+            Family.defined(BUILD_INFO, [(info, 1.0)]),
+            Family.defined(DIRECTORY_UP, [((), 0.0 if collection is None else 1.0)]),
+            Family.of(SCRAPE_DURATION.family, SCRAPE_DURATION.type, SCRAPE_DURATION.help, durations),
+            Family.defined(SCRAPES, [((("outcome", each),), self._scrapes[each]) for each in sorted(OUTCOMES)]),
         ]
         if collection is not None:
             families += _found(collection, directory)
@@ -102,38 +152,13 @@ def _found(collection: Collection, directory: Path | None) -> list[Family]:
     files = dict.fromkeys(_FILE_TYPES, 0)
     for file in reading.files:
         files[file.name.type] += 1
-    skipped = {**reading.skipped, "conflict": collection.conflicts}
     return [
-        _gauge(
-            "authly_exporter_directory_bytes",
-            "Size of the metric files that were read.",
-            [((), float(sum(file.size for file in reading.files)))],
-        ),
-        _gauge(
-            "authly_exporter_directory_free_bytes",
-            "Free space on the file system of the metric files.",
-            [((), _free_bytes(directory))],
-        ),
-        _gauge(
-            "authly_exporter_files",
-            "Metric files that were read, by type.",
-            [((("type", type_),), float(files[type_])) for type_ in _FILE_TYPES],
-        ),
-        _gauge(
-            "authly_exporter_series",
-            "Samples collected from the metric files.",
-            [((), float(sum(family.size for family in collection.families)))],
-        ),
-        _gauge(
-            "authly_exporter_skipped_entries",
-            "Entries left out because an earlier file gave their metric another type, or because their key is broken.",
-            [((), float(skipped["conflict"]))],
-        ),
-        _gauge(
-            "authly_exporter_skipped_files",
-            "Metric files left out of this scrape, by reason.",
-            [((("reason", reason),), float(skipped[reason])) for reason in SKIP_REASONS],
-        ),
+        Family.defined(DIRECTORY_BYTES, [((), sum(file.size for file in reading.files))]),
+        Family.defined(DIRECTORY_FREE_BYTES, [((), _free_bytes(directory))]),
+        Family.defined(FILES, [((("type", type_),), files[type_]) for type_ in _FILE_TYPES]),
+        Family.defined(SERIES, [((), sum(family.size for family in collection.families))]),
+        Family.defined(SKIPPED_ENTRIES, [((), collection.conflicts)]),
+        Family.defined(SKIPPED_FILES, [((("reason", reason),), reading.skipped[reason]) for reason in SKIP_REASONS]),
     ]
 
 
@@ -143,7 +168,3 @@ def _free_bytes(directory: Path | None) -> float:
     except OSError:
         return float("nan")
     return float(space.f_bavail * space.f_frsize)
-
-
-def _gauge(name: str, help_: str, values: list[tuple[tuple[tuple[str, str], ...], float]]) -> Family:
-    return Family.of(name, "gauge", help_, [Sample(name, labels, value) for labels, value in values])

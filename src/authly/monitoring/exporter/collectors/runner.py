@@ -10,11 +10,34 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from authly.monitoring.multiprocess.families import Family, Sample
+from authly.monitoring.definitions import Definition, described
+from authly.monitoring.multiprocess.families import Family
 
-DURATION = "authly_exporter_collector_duration_seconds"
-SUCCESS = "authly_exporter_collector_success"
-PARTIAL = "authly_exporter_scrape_partial"
+_COLLECTOR = {
+    "collector": described("a custom collector, by its name as it was configured", "own", "system", "gunicorn")
+}
+
+DURATION = Definition(
+    "authly_exporter_collector_duration_seconds",
+    "gauge",
+    "How long a collector took at this scrape.",
+    _COLLECTOR,
+    detail="Of one that is not done, how long it has been running.",
+    example="topk(3, authly_exporter_collector_duration_seconds)",
+)
+SUCCESS = Definition(
+    "authly_exporter_collector_success",
+    "gauge",
+    "Whether the metrics of a collector are in this scrape.",
+    _COLLECTOR,
+    example="authly_exporter_collector_success == 0",
+)
+PARTIAL = Definition(
+    "authly_exporter_scrape_partial",
+    "gauge",
+    "Whether the metrics of a collector are missing from this scrape.",
+    example="max_over_time(authly_exporter_scrape_partial[15m]) == 1",
+)
 
 MAX_SAMPLES = 10_000
 """How many samples one collector may return: one that returns ever more must not become the whole scrape."""
@@ -246,24 +269,9 @@ def families_of(statuses: Sequence[Status]) -> list[Family]:
     """Return how the collectors did as metrics."""
     ordered = sorted(statuses)
     return [
-        Family.of(
-            DURATION,
-            "gauge",
-            "How long a collector took at this scrape.",
-            [Sample(DURATION, (("collector", status.name),), status.seconds) for status in ordered],
-        ),
-        Family.of(
-            SUCCESS,
-            "gauge",
-            "Whether the metrics of a collector are in this scrape.",
-            [Sample(SUCCESS, (("collector", status.name),), float(status.success)) for status in ordered],
-        ),
-        Family.of(
-            PARTIAL,
-            "gauge",
-            "Whether the metrics of a collector are missing from this scrape.",
-            [Sample(PARTIAL, (), float(not all(status.success for status in ordered)))],
-        ),
+        Family.defined(DURATION, [((("collector", status.name),), status.seconds) for status in ordered]),
+        Family.defined(SUCCESS, [((("collector", status.name),), status.success) for status in ordered]),
+        Family.defined(PARTIAL, [((), not all(status.success for status in ordered))]),
     ]
 
 

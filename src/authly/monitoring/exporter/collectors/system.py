@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple, TypeVar
 
+from authly.monitoring.definitions import Definition, closed
 from authly.monitoring.exporter.collectors import cgroups
 from authly.monitoring.exporter.collectors.processes import Cpu, Detail, Identity, Processes, Tree, Usage
-from authly.monitoring.multiprocess.families import Family, Sample
+from authly.monitoring.multiprocess.families import Family
 
 ROLES = ("exporter", "master", "worker")
 MEMORY_TYPES = ("rss", "pss", "uss", "vms")
@@ -15,6 +16,92 @@ SWITCH_KINDS = ("voluntary", "involuntary")
 
 DETAIL_SECONDS = 15.0
 """How old PSS and USS may be: the kernel walks through all pages of a process for them."""
+
+_ROLE = {"role": closed(ROLES)}
+
+MEMORY_USAGE = Definition(
+    "authly_memory_usage_bytes",
+    "gauge",
+    "Memory of all processes of a role.",
+    {**_ROLE, "type": closed(MEMORY_TYPES)},
+    detail="`rss`: resident; what processes share counts in each. `pss`: what they share is divided among them: the "
+    "one to add up. `uss`: what would be free without them. `vms`: address space. `pss` and `uss` are up to 15 s "
+    "old, and absent where the exporter may not ask for them.",
+    example='sum(authly_memory_usage_bytes{type="pss"})',
+)
+CPU = Definition(
+    "authly_cpu_seconds_total",
+    "counter",
+    "Processor time of all processes of a role, those that have ended included.",
+    {**_ROLE, "mode": closed(CPU_MODES)},
+    detail="Of workers: of all that this master ever had, and of the children they waited for. It never falls, whether "
+    "a worker ends or the exporter does.",
+    example="sum by (role) (rate(authly_cpu_seconds_total[5m]))",
+)
+OPEN_FILE_DESCRIPTORS = Definition(
+    "authly_open_file_descriptors",
+    "gauge",
+    "Open file descriptors of all processes of a role.",
+    _ROLE,
+    example="sum(authly_open_file_descriptors)",
+)
+OPEN_FILE_DESCRIPTORS_MAX = Definition(
+    "authly_open_file_descriptors_max",
+    "gauge",
+    "Open file descriptors of the process that has most.",
+    _ROLE,
+    example="authly_open_file_descriptors_max / authly_file_descriptors_limit > 0.8",
+)
+FILE_DESCRIPTORS_LIMIT = Definition(
+    "authly_file_descriptors_limit",
+    "gauge",
+    "How many one process of a role may have open.",
+    _ROLE,
+    detail="The lowest such limit of the role.",
+    example="min(authly_file_descriptors_limit)",
+)
+THREADS = Definition(
+    "authly_threads", "gauge", "Threads of all processes of a role.", _ROLE, example="sum by (role) (authly_threads)"
+)
+CONTEXT_SWITCHES = Definition(
+    "authly_context_switches_total",
+    "counter",
+    "Context switches of all threads of a role.",
+    {**_ROLE, "kind": closed(SWITCH_KINDS)},
+    detail="`voluntary`: they waited. `involuntary`: others were due. Since the exporter started; what a process did "
+    "between the last scrape and its end is missing.",
+    example='sum by (role) (rate(authly_context_switches_total{kind="involuntary"}[5m]))',
+)
+START_TIME = Definition(
+    "authly_start_time_seconds",
+    "gauge",
+    "When the master started, since the epoch.",
+    example="time() - authly_start_time_seconds",
+)
+UPTIME = Definition(
+    "authly_uptime_seconds", "gauge", "How long the master has been running.", example="authly_uptime_seconds < 300"
+)
+CONTAINER_MEMORY_LIMIT = Definition(
+    "authly_container_memory_limit_bytes",
+    "gauge",
+    "Memory that the container may use.",
+    detail="Of its cgroup, version 1 or 2; the lowest limit on the way up counts. Absent without a limit.",
+    example="authly_container_memory_usage_bytes / authly_container_memory_limit_bytes > 0.9",
+)
+CONTAINER_MEMORY_USAGE = Definition(
+    "authly_container_memory_usage_bytes",
+    "gauge",
+    "Memory of the container, page cache included.",
+    detail="As it counts against the limit.",
+    example="max_over_time(authly_container_memory_usage_bytes[1d])",
+)
+CONTAINER_CPU_LIMIT = Definition(
+    "authly_container_cpu_limit_cores",
+    "gauge",
+    "Processors that the container may use.",
+    detail="What its quota is worth. Absent without a limit.",
+    example="sum(rate(authly_cpu_seconds_total[5m])) / authly_container_cpu_limit_cores",
+)
 
 _ATTEMPTS = 3
 T = TypeVar("T")
@@ -154,11 +241,11 @@ class SystemCollector:
                 # -1 stands for no limit.
                 limits.append(((label,), min(limit if limit >= 0 else float("inf") for limit in allowed)))
         return [
-            _gauge("authly_memory_usage_bytes", "Memory of all processes of a role.", memory),
-            _gauge("authly_open_file_descriptors", "Open file descriptors of all processes of a role.", descriptors),
-            _gauge("authly_open_file_descriptors_max", "Open file descriptors of the process that has most.", most),
-            _gauge("authly_file_descriptors_limit", "How many one process of a role may have open.", limits),
-            _gauge("authly_threads", "Threads of all processes of a role.", threads),
+            Family.defined(MEMORY_USAGE, memory),
+            Family.defined(OPEN_FILE_DESCRIPTORS, descriptors),
+            Family.defined(OPEN_FILE_DESCRIPTORS_MAX, most),
+            Family.defined(FILE_DESCRIPTORS_LIMIT, limits),
+            Family.defined(THREADS, threads),
         ]
 
     def _look_closer(self, identities: set[Identity]) -> dict[Identity, Detail | None]:
@@ -187,16 +274,15 @@ class SystemCollector:
                 }
                 switches.append(((("kind", kind), ("role", role)), self._switches[role, kind].total(counters)))
         return [
-            _counter(
-                "authly_cpu_seconds",
-                "Processor time of all processes of a role, those that have ended included.",
+            Family.defined(
+                CPU,
                 [
                     ((("mode", mode), ("role", role)), amount)
                     for role, times in cpu.items()
                     for mode, amount in zip(CPU_MODES, times, strict=True)
                 ],
             ),
-            _counter("authly_context_switches", "Context switches of all threads of a role.", switches),
+            Family.defined(CONTEXT_SWITCHES, switches),
         ]
 
     def _times(self, found: Tree) -> list[Family]:
@@ -207,8 +293,8 @@ class SystemCollector:
             self._age = time.time() - self._started, self._clock()
         age, at = self._age
         return [
-            _gauge("authly_start_time_seconds", "When the master started, since the epoch.", [((), self._started)]),
-            _gauge("authly_uptime_seconds", "How long the master has been running.", [((), age + self._clock() - at)]),
+            Family.defined(START_TIME, [((), self._started)]),
+            Family.defined(UPTIME, [((), age + self._clock() - at)]),
         ]
 
 
@@ -222,18 +308,8 @@ def _all_known(values: Iterable[T | None]) -> list[T] | None:
 def container_families(limits: cgroups.Limits) -> list[Family]:
     """Return a container's limits as metrics; there is none for what has no limit."""
     gauges = [
-        ("authly_container_memory_limit_bytes", "Memory that the container may use.", limits.memory_limit),
-        ("authly_container_memory_usage_bytes", "Memory of the container, page cache included.", limits.memory_usage),
-        ("authly_container_cpu_limit_cores", "Processors that the container may use.", limits.cpu_limit),
+        (CONTAINER_MEMORY_LIMIT, limits.memory_limit),
+        (CONTAINER_MEMORY_USAGE, limits.memory_usage),
+        (CONTAINER_CPU_LIMIT, limits.cpu_limit),
     ]
-    return [_gauge(name, help_, [((), value)]) for name, help_, value in gauges if value is not None]
-
-
-def _gauge(name: str, help_: str, values: Iterable[tuple[tuple[tuple[str, str], ...], float]]) -> Family:
-    return Family.of(name, "gauge", help_, [Sample(name, labels, float(value)) for labels, value in values])
-
-
-def _counter(name: str, help_: str, values: Iterable[tuple[tuple[tuple[str, str], ...], float]]) -> Family:
-    return Family.of(
-        name, "counter", help_, [Sample(f"{name}_total", labels, float(value)) for labels, value in values]
-    )
+    return [Family.defined(definition, [((), value)]) for definition, value in gauges if value is not None]

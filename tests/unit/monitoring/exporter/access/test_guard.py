@@ -98,7 +98,7 @@ class Exporter:
 
     def valid(self) -> float:
         """Return whether the file is in force."""
-        (family,) = [family for family in self.guard.collect([]) if family.name == VALID]
+        (family,) = [family for family in self.guard.collect([]) if family.name == VALID.name]
         return family.samples[0].value
 
     def end(self) -> None:

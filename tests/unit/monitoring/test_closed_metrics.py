@@ -1,0 +1,72 @@
+"""Metrics that take anything and show what they know."""
+
+import logging
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from authly.monitoring.closed_metrics import ClosedCounter, ClosedHistogram
+from authly.monitoring.definitions import Definition, closed, described
+from authly.monitoring.instruments import Instruments
+
+COUNTED = Definition(
+    "things_total", "counter", "Things.", {"kind": closed(("big", "small")), "owner": described("whoever")}
+)
+TIMED = Definition("work_seconds", "histogram", "Work.", {"kind": closed(("big",))}, buckets=(1.0,))
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Where metrics are registered."""
+    return CollectorRegistry()
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    """Return the value of a series."""
+    return registry.get_sample_value(name, labels)
+
+
+def test_what_is_known_is_there_from_the_start(registry: CollectorRegistry) -> None:
+    """Series that are named exist as 0, and rise by what is counted."""
+    counter = ClosedCounter(Instruments("", registry), COUNTED, [("big", ""), ("small", "")], "things")
+    assert value(registry, "things_total", kind="big", owner="") == 0
+    counter.count("big", "")
+    counter.count("big", "")
+    counter.add(5, "small", "")
+    counter.add(0, "small", "ada")
+    assert value(registry, "things_total", kind="big", owner="") == 2
+    assert value(registry, "things_total", kind="small", owner="") == 5
+    assert value(registry, "things_total", kind="small", owner="ada") is None
+
+
+def test_what_is_outside_becomes_other(registry: CollectorRegistry) -> None:
+    """A value outside its vocabulary is other, and counted as such, each time; what is not closed stays as it is."""
+    instruments = Instruments("", registry)
+    counter = ClosedCounter(instruments, COUNTED, [], "things")
+    histogram = ClosedHistogram(instruments, TIMED, "work")
+    for number in range(50):
+        counter.count(f"canary-{number}", "ada")
+        histogram.observe(0.5, f"canary-{number}")
+    counter.add(50, "canary", "ada")
+    assert value(registry, "things_total", kind="other", owner="ada") == 100
+    assert value(registry, "work_seconds_count", kind="other") == 50
+    assert value(registry, "work_seconds_count", kind="big") == 0
+    assert value(registry, "metrics_label_overflow_total", metric="things_total") == 51
+    assert value(registry, "metrics_label_overflow_total", metric="work_seconds") == 50
+    assert not any("canary" in str(sample) for family in registry.collect() for sample in family.samples)
+
+
+def test_what_fails_is_said_once(registry: CollectorRegistry, caplog: pytest.LogCaptureFixture) -> None:
+    """A call that cannot be recorded raises nothing, and is reported once."""
+    instruments = Instruments("", registry)
+    counter = ClosedCounter(instruments, COUNTED, [], "things")
+    histogram = ClosedHistogram(instruments, TIMED, "work")
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            counter.count("too", "many", "labels")
+            counter.add(1, "too few")
+            histogram.observe(1.0, "too", "many")
+    assert [record.getMessage() for record in caplog.records] == [
+        "A metric could not be recorded (things); this is said once",
+        "A metric could not be recorded (work); this is said once",
+    ]
