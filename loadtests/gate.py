@@ -136,7 +136,10 @@ def measure(plan: Plan, progress: Progress) -> Measured:
 
 
 def _warm_up(measured: Measured, one: Side) -> None:
-    _note(measured, one, "", _WARM_UP, users=4, think=0, random_seed=measured.plan.seed)
+    # Each worker has connections and caches of its own.
+    plan = measured.plan
+    seconds = _WARM_UP * max(1.0, plan.workers / 2)
+    _note(measured, one, "", seconds, users=2 * plan.workers, think=0, random_seed=plan.seed)
 
 
 def _start(stack: ExitStack, plan: Plan) -> dict[str, Side]:
