@@ -19,7 +19,7 @@ from loadtests.sides import Side, side
 ON, OFF, CONTROL = "metrics on", "metrics off", "with a handicap"
 KEPT, EXCEEDED, INCONCLUSIVE = 0, 1, 3
 # Connections, caches and keys of a side that nobody has asked yet.
-_WARM_UP = 2.0
+_WARM_UP = 4.0
 _BUSY_USERS = 8
 # The first requests of a load open its connections, and log its users in.
 _SETTLING = 1.0
