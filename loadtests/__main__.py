@@ -33,7 +33,7 @@ def main() -> int:
     gate.add_argument("--blocks", type=int, default=2, help="how often both sides are started anew")
     gate.add_argument("--pairs", type=int, default=4, help="measurements of each side in a block")
     gate.add_argument("--seconds", type=float, default=8.0, help="that each takes")
-    gate.add_argument("--arrivals", type=float, default=120.0, help="flows that begin in a second (open loop)")
+    gate.add_argument("--arrivals", type=float, default=80.0, help="flows that begin in a second (open loop)")
     gate.add_argument("--scrapes", type=int, default=3200, help="that availability is judged by")
     gate.add_argument("--scrape-interval", type=float, default=5.0, help="seconds, while costs are measured")
     gate.add_argument("--cost-seconds", type=float, default=5.0, help="under load of both at once, for processor time")

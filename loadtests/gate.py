@@ -19,7 +19,7 @@ from loadtests.sides import Side, side
 ON, OFF, CONTROL = "metrics on", "metrics off", "with a handicap"
 KEPT, EXCEEDED, INCONCLUSIVE = 0, 1, 3
 # Connections, caches and keys of a side that nobody has asked yet.
-_WARM_UP = 2.0
+_WARM_UP = 4.0
 _BUSY_USERS = 8
 # The first requests of a load open its connections, and log its users in.
 _SETTLING = 1.0
@@ -136,7 +136,10 @@ def measure(plan: Plan, progress: Progress) -> Measured:
 
 
 def _warm_up(measured: Measured, one: Side) -> None:
-    _note(measured, one, "", _WARM_UP, users=4, think=0, random_seed=measured.plan.seed)
+    # Each worker has connections and caches of its own.
+    plan = measured.plan
+    seconds = _WARM_UP * max(1.0, plan.workers / 2)
+    _note(measured, one, "", seconds, users=2 * plan.workers, think=0, random_seed=plan.seed)
 
 
 def _start(stack: ExitStack, plan: Plan) -> dict[str, Side]:

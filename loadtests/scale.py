@@ -13,11 +13,12 @@ from loadtests import gate
 from loadtests.judgement import Measure
 from loadtests.report import number
 
+# Thirty times as often as is usual: to know how long they take, and to see what they cost.
 _SCRAPE_INTERVAL = 0.5
 
 
 def plan_of(pairs: int, seconds: float, arrivals: float, seed: int) -> gate.Plan:
-    """Return what is measured of each size: costs as the gate has them, with scrapes enough to know their time."""
+    """Return what is measured of each size: what the gate measures, in a single block, with more scrapes."""
     return gate.Plan(1, pairs, seconds, arrivals, 0, _SCRAPE_INTERVAL, seconds, 0.0, 0, seed)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,23 @@ def test_the_report_of_the_gate(
     written = json.loads((tmp_path / "gate.json").read_text())
     assert [one["name"] for one in written["measures"]] == [measure.name for measure in measures]
     assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("handicap", "status"), [(6.0, gate.KEPT), (4.0, gate.INCONCLUSIVE)])
+def test_a_control_has_to_be_found(handicap: float, status: int, tmp_path: Path) -> None:
+    """A side with a handicap exceeds its budgets, or nothing is known of the real one; the page says so."""
+    found = measured(0.0, 0.001, 0.002)
+    found.plan = found.plan._replace(scrapes=0, control=True)
+    for number, pair in enumerate(found.pairs):
+        slow = window(gate.CONTROL, handicap + number / 100)
+        pair[gate.CONTROL] = replace(slow, memory=pair[gate.OFF].memory + 60 + number / 100)
+    measures, control = gate.judge(found), gate.judge_control(found)
+    assert gate.status_of(measures, []) == gate.KEPT
+    assert gate.status_of(measures, [], control) == status
+    report.write_gate(found, measures, control, status, tmp_path)
+    verdict = "exceeded" if status == gate.KEPT else "kept"
+    page = (tmp_path / "gate.html").read_text()
+    assert f"request time, p50 {handicap + 0.01:.2f} ms ({verdict}), memory 60.01 MB (exceeded)" in page
 
 
 def test_wrong_books_fail_the_gate(tmp_path: Path) -> None:
