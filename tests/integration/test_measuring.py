@@ -128,7 +128,7 @@ def test_a_trace_is_found_at_each_of_its_steps(scene: tuple[Administration, Serv
     assert examples() == {
         "authly_http_request_duration_seconds": {""},
         "authly_oauth_token_generation_duration_seconds": {""},
-        "authly_database_query_duration_seconds": {"rate_limits.hit", "clients.find", "tokens.add_access_token"},
+        "authly_database_query_duration_seconds": {"clients.find", "tokens.add_access_token"},
     }
 
 
