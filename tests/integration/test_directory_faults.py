@@ -327,7 +327,7 @@ def test_a_disk_that_fills_up_does_not_kill_a_worker(
     for number in range(20):
         assert instance.get(f"/nowhere/{number}", headers={"X-Request-ID": str(number)})[0] == 404
     for series in metrics_of_both_ports(instance):
-        assert total(series, COUNTER, endpoint=PAGE) == 21
+        assert total(series, COUNTER, endpoint=PAGE) == 24
         assert total(series, "authly_exporter_directory_up") == 1
     assert instance.workers() == workers
 
