@@ -71,6 +71,7 @@ class Prometheus:
                 f"--config.file={configuration}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address={self.address}",
+                f"--web.external-url=http://{self.address}",
                 # Where links to runbooks lead.
                 f"--web.user-assets={REPOSITORY / 'docs'}",
             ],

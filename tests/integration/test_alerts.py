@@ -1,8 +1,8 @@
 """From a fault to somebody who is told: Authly, Prometheus, Alertmanager and a webhook, all of them real.
 
 Prometheus has the rules of the project with one change: each window and each wait of theirs is a fifteenth of what it
-is (``hurried``), so that a test takes seconds and not minutes. Thresholds are those of the files, and so is what metrics
-measure themselves: workers hang when they have given no sign of life for 20 real seconds.
+is (``hurried``), so that a test takes seconds and not minutes. Thresholds are those of the files, and so is what
+metrics measure themselves: workers hang when they have given no sign of life for 20 real seconds.
 """
 
 import json
@@ -162,7 +162,7 @@ def test_who_has_to_know_is_told(scene: Scene) -> None:
     )
 
     # The link of an alert leads to words for it.
-    status, _, page = get(hanging["annotations"]["runbook_url"].partition("#")[0].replace("localhost", "127.0.0.1"))
+    status, _, page = get(hanging["annotations"]["runbook_url"].partition("#")[0])
     assert status == 200
     assert b"## AuthlyWorkersHang" in page
     webhook.wait_for("AuthlyRefreshTokenReuse", "resolved", 45)
