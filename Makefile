@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench screenshots dashboards metrics-page kubernetes check-image lock clean
+.PHONY: help run observe test test-fast check format bench screenshots dashboards metrics-page kubernetes check-image lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: $(STAMP) ## Authly on an embedded PostgreSQL, with its exporter (Ctrl-C ends all of it)
 	@$(BIN)/authly serve
+
+observe: $(STAMP) ## Authly, traffic, Prometheus with the rules, and Alertmanager: see it alert (Ctrl-C ends all of it)
+	@.ci/tools prometheus prometheus-alertmanager
+	@$(BIN)/python -m tests.observe
 
 test: $(STAMP) ## the whole suite
 	@$(BIN)/pytest -n auto --dist worksteal -m 'not serial'
