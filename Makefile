@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run observe test test-fast check format bench screenshots dashboards metrics-page kubernetes check-image lock clean
+.PHONY: help run observe test test-fast check format bench screenshots dashboards metrics-page wheel kubernetes check-image lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON a
 screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium)
 	@$(BIN)/python -m tests.status_screenshots
 	@$(BIN)/python -m tests.screenshots
+
+wheel: $(STAMP) ## build the wheel into dist
+	@$(BIN)/python -m hatchling build --target wheel
 
 kubernetes: $(STAMP) ## write the rules of docker-compose/prometheus/rules as deploy/kubernetes/prometheusrule.yaml
 	@$(BIN)/python deploy/kubernetes/prometheusrule.py > deploy/kubernetes/prometheusrule.yaml

@@ -21,7 +21,7 @@ def family(pid: int) -> set[int]:
 
 
 def test_traffic_is_scraped_judged_and_ends_with_ctrl_c(tmp_path: Path) -> None:
-    """Targets are up, all rules are evaluated without error, Alertmanager is known, tokens are issued; then all ends."""
+    """Targets are up, rules are evaluated without error, Alertmanager is known, tokens are issued; then all ends."""
     program("prometheus")
     program("alertmanager")
     log = (tmp_path / "log").open("wb")
