@@ -29,6 +29,10 @@ $(STAMP): requirements.lock pyproject.toml
 run: $(STAMP) ## Authly on an embedded PostgreSQL, with its exporter (Ctrl-C ends all of it)
 	@$(BIN)/authly serve
 
+observe: $(STAMP) ## Authly, traffic, Prometheus with the rules, and Alertmanager: see it alert (Ctrl-C ends all of it)
+	@.ci/tools prometheus prometheus-alertmanager
+	@$(BIN)/python -m tests.observe
+
 test: $(STAMP) ## the whole suite
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(TESTERS) $(BIN)/pytest -n auto --dist worksteal -m 'not serial'
 	@$(BIN)/pytest -m serial
