@@ -40,6 +40,7 @@ def main() -> int:
     gate.add_argument("--busy-seconds", type=float, default=3.0, help="without a pause, for throughput; 0: none")
     gate.add_argument("--workers", type=int, default=2, help="of each side")
     gate.add_argument("--control", action="store_true", help="a third side with a handicap has to be found out")
+    gate.add_argument("--together", action="store_true", help="load all sides at once, where others use the machine")
 
     scale = commands.add_parser("scale", help="measure what metrics cost with more and more workers")
     scale.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of workers")
