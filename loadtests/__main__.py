@@ -36,10 +36,11 @@ def main() -> int:
     gate.add_argument("--arrivals", type=float, default=80.0, help="flows that begin in a second (open loop)")
     gate.add_argument("--scrapes", type=int, default=3200, help="that availability is judged by")
     gate.add_argument("--scrape-interval", type=float, default=5.0, help="seconds, while costs are measured")
-    gate.add_argument("--cost-seconds", type=float, default=5.0, help="under load of both at once, for processor time")
+    gate.add_argument("--cost-seconds", type=float, default=12.0, help="under load of both at once, for processor time")
     gate.add_argument("--busy-seconds", type=float, default=3.0, help="without a pause, for throughput; 0: none")
     gate.add_argument("--workers", type=int, default=2, help="of each side")
     gate.add_argument("--control", action="store_true", help="a third side with a handicap has to be found out")
+    gate.add_argument("--together", action="store_true", help="load all sides at once, where others use the machine")
 
     scale = commands.add_parser("scale", help="measure what metrics cost with more and more workers")
     scale.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of workers")

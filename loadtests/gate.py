@@ -40,6 +40,8 @@ class Plan(NamedTuple):
         workers: of each side.
         seed: what all choices follow from.
         control: whether a third side, with metrics and a handicap, has to be found out.
+        together: whether sides are under load at once, instead of in turn: they slow each other, and what else the
+            machine does meets all of them alike.
     """
 
     blocks: int
@@ -53,6 +55,7 @@ class Plan(NamedTuple):
     workers: int
     seed: int
     control: bool = False
+    together: bool = False
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -162,9 +165,9 @@ def _pair(measured: Measured, sides: dict[str, Side], random: Random) -> dict[st
     plan = measured.plan
     seed = random.randrange(1_000_000)
     order = random.sample(plan.sides, len(plan.sides))
-    pair = {}
-    for name in order:
-        pair[name] = _window(measured, name, sides[name], seed)
+    with ThreadPoolExecutor(len(order) if plan.together else 1) as threads:
+        windows = threads.map(lambda name: _window(measured, name, sides[name], seed), order)
+        pair = dict(zip(order, windows, strict=True))
     measured.pairs.append(pair)
     if plan.cost_seconds:
         measured.costs.append(_costs(measured, sides, seed))

@@ -199,19 +199,22 @@ def test_a_wrong_option_is_named(name: str, value: str) -> None:
 @pytest.mark.serial
 def test_the_gate_holds_authly_and_finds_a_handicap(locust: None, tmp_path: Path) -> None:
     """Metrics exceed no budget with confidence; six milliseconds and sixty megabytes more than they need do."""
-    done = run(
-        *("gate", "--control", "--blocks", "1", "--pairs", "3", "--seconds", "2", "--arrivals", "40", "--workers", "1"),
-        *("--scrapes", "0", "--busy-seconds", "0", "--cost-seconds", "0", "--seed", "11", "--output", str(tmp_path)),
-    )
-    # So few and short measurements may leave the tail unknown.
-    assert done.returncode in {0, 3}, done.stdout + done.stderr
-    found = json.loads((tmp_path / "gate.json").read_text())
-    assert {one["name"]: one["verdict"] for one in found["control"]} == {
-        "request time, p50": "exceeded",
-        "memory": "exceeded",
-    }
-    verdicts = {one["name"]: one["verdict"] for one in found["measures"]}
-    assert verdicts["request time, p50"] == verdicts["memory"] == "kept", done.stdout
+    for pairs in ("3", "6"):
+        done = run(
+            *("gate", "--control", "--together", "--blocks", "1", "--pairs", pairs, "--seconds", "3", "--workers", "1"),
+            *("--arrivals", "20", "--scrapes", "0", "--busy-seconds", "0", "--cost-seconds", "0", "--seed", "11"),
+            *("--output", str(tmp_path)),
+        )
+        # So few and short measurements may leave the tail unknown.
+        assert done.returncode in {0, 3}, done.stdout + done.stderr
+        found = json.loads((tmp_path / "gate.json").read_text())
+        verdicts = {one["name"]: one["verdict"] for one in found["measures"]}
+        control = {one["name"]: one["verdict"] for one in found["control"]}
+        decided = (verdicts["request time, p50"], verdicts["memory"], *control.values())
+        if "inconclusive" not in decided:
+            break
+        # Then it says "run longer".
+    assert decided == ("kept", "kept", "exceeded", "exceeded"), done.stdout + done.stderr
     assert (done.returncode == 0) == (set(verdicts.values()) == {"kept"})
     assert found["problems"] == []
     assert found["books"]["answered"] == found["books"]["counted"] > 0
