@@ -215,8 +215,8 @@ class Board:
             for panel in panels:
                 board = board.with_panel(panel)
         made = board.build()
-        for number_, panel in enumerate(made.panels or [], start=1):
-            panel.id_val = number_
+        for place, placed in enumerate(made.panels or [], start=1):
+            placed.id_val = place
         for variable in made.templating.list_val or []:
             if variable.name == "runbooks":
                 variable.hide = VariableHide.HIDE_VARIABLE

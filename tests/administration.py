@@ -84,10 +84,12 @@ class Administration:
         assert answer.status == 200, answer
         return str(answer.body["access_token"])
 
-    def form(self, path: str, client: dict[str, Any], **fields: str) -> Answer:
-        """Send a form as an authenticated client."""
+    def form(self, path: str, client: dict[str, Any], traceparent: str = "", **fields: str) -> Answer:
+        """Send a form as an authenticated client, and as part of a trace if there is one."""
         credentials = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
         headers = {"authorization": f"Basic {credentials}", "content-type": "application/x-www-form-urlencoded"}
+        if traceparent:
+            headers["traceparent"] = traceparent
         return self._request("POST", path, headers, urlencode(fields).encode())
 
     def call(self, method: str, path: str, body: object = None, token: str | None = None) -> Answer:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import promql_parser
 import yaml
 
+from authly.monitoring.catalogue import records
 from tests.instance import REPOSITORY
 
 PROMETHEUS = REPOSITORY / "docker-compose/prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yaml"))
-ALERTMANAGER_CONFIGURATION = REPOSITORY / "docker-compose/alertmanager/alertmanager.yml"
 RUNBOOKS = REPOSITORY / "docs/runbooks"
 DASHBOARDS = REPOSITORY / "docker-compose/grafana/dashboards"
 
@@ -162,46 +162,41 @@ def questions(window: str = "5m") -> list[tuple[str, str]]:
     return found + [(rule.name, rule.expression) for rule in rules()]
 
 
-def documented() -> dict[str, tuple[str, set[str]]]:
-    """Return type and labels of each metric in docs/metrics.md."""
-    found = {}
-    for line in (REPOSITORY / "docs/metrics.md").read_text().splitlines():
-        if line.startswith("| `"):
-            _, name, kind, labels, *_ = line.split("|")
-            found[name.strip(" `")] = (kind.split()[0], set(re.findall(r"`([^`]+)`", labels)))
-    return found
+class Metric(NamedTuple):
+    """A metric of the catalogue: its type, and for each label its values; None where others are possible."""
+
+    type: str
+    labels: dict[str, set[str] | None]
 
 
-def catalogue() -> dict[str, tuple[str, set[str]]]:
-    """Return type and labels of each metric that there is, or will be."""
-    return {**documented(), **AWAITED}
+def catalogue() -> dict[str, Metric]:
+    """Return each metric that an instance can show."""
+    return {
+        record["name"]: Metric(
+            record["type"],
+            {label: None if of["others"] else set(of["values"]) for label, of in record["labels"].items()},
+        )
+        for record in records()
+    }
 
-
-# Metrics that rules and panels ask for and that come with other changes.
-AWAITED: dict[str, tuple[str, set[str]]] = {
-    "authly_oauth_token_requests_total": ("counter", {"grant_type", "status", "client_id"}),
-    "authly_oauth_authorization_requests_total": ("counter", {"response_type", "status", "client_id"}),
-    "authly_oauth_token_generation_duration_seconds": ("histogram", {"token_type"}),
-    "authly_oauth_tokens_issued_total": ("counter", {"token_type", "grant_type"}),
-    "authly_oauth_token_revocations_total": ("counter", {"token_type", "reason"}),
-    "authly_oauth_introspections_total": ("counter", {"status"}),
-    "authly_oauth_client_authentications_total": ("counter", {"method", "status"}),
-    "authly_oauth_client_requests_total": ("counter", {"client_id", "endpoint"}),
-    "authly_oauth_active_tokens": ("gauge", {"token_type"}),
-    "authly_oauth_clients": ("gauge", {"client_type"}),
-    "authly_auth_login_attempts_total": ("counter", {"method", "status"}),
-    "authly_auth_failed_login_attempts_total": ("counter", {"reason"}),
-    "authly_auth_password_hash_duration_seconds": ("histogram", {"operation"}),
-    "authly_auth_sessions_total": ("counter", {"event"}),
-    "authly_auth_active_sessions": ("gauge", set()),
-    "authly_auth_password_changes_total": ("counter", {"initiator", "status"}),
-    "authly_cache_hit_ratio": ("gauge", {"cache"}),
-    "authly_cache_memory_usage_bytes": ("gauge", set()),
-    "authly_oidc_requests_total": ("counter", {"endpoint", "status"}),
-    "authly_oidc_id_token_duration_seconds": ("histogram", {"algorithm"}),
-    "authly_oidc_signing_keys": ("gauge", {"state"}),
-    "authly_oidc_signing_key_age_seconds": ("gauge", set()),
-}
 
 # Metrics that no panel and no rule shows, and why.
 UNUSED: dict[str, str] = {}
+
+
+def hurried(rules_: str, factor: int) -> str:
+    """Return the contents of a rule file in which time passes faster: windows, waits and intervals are divided.
+
+    Thresholds stay as they are, and so does what the metrics themselves measure in seconds.
+
+    Args:
+        rules_: what the file holds.
+        factor: by what.
+    """
+
+    def divided(match: re.Match[str]) -> str:
+        seconds = int(match[2]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[3]]
+        return f"{match[1]}{max(seconds * 1000 // factor, 1000)}ms{match[4]}"
+
+    text, _ = re.subn(r"(\[)(\d+)([smhd])(\])", divided, rules_)
+    return re.sub(r"((?:for|interval): )(\d+)([smhd])()$", divided, text, flags=re.MULTILINE)

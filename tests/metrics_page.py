@@ -23,6 +23,8 @@ followed by how the values of several workers become one. `AUTHLY_METRICS_CONST_
 `AUTHLY_METRICS_RESOLUTION` changes the edges of the workers' histograms.
 """
 
+_EXEMPLARS = "A request with a valid `traceparent` leaves its trace id as an exemplar."
+
 # By section: its title, and what stands before its table.
 _WORDS = {
     "http": (
@@ -93,7 +95,8 @@ def _section(section: Section) -> Iterator[str]:
 def _row(definition: Definition) -> str:
     type_ = f"{definition.type} ({definition.mode})" if definition.mode else definition.type
     labels = ", ".join(f"`{label}`" for label in definition.labels)
-    meaning = " ".join(filter(None, [definition.help, definition.detail]))
+    exemplars = _EXEMPLARS if definition.exemplars else ""
+    meaning = " ".join(filter(None, [definition.help, definition.detail, exemplars]))
     return f"| `{definition.name}` | {type_} | {labels} | {meaning} |"
 
 

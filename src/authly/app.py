@@ -113,6 +113,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         metrics.lifecycle.update_startup_duration(StartupPhase.SETTINGS, settings_took)
         if settings.metrics_enabled:
             start_sampling(settings.metrics_collection_interval)
+        if settings.measured & {Group.RUNTIME, Group.DATABASE}:
             await collector.start()
         yield
         stop_sampling()

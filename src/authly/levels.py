@@ -1,5 +1,6 @@
 """From services to what is counted of them at intervals."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from authly.core.clock import utc_now
@@ -9,6 +10,7 @@ from authly.identity import Identity
 from authly.monitoring.labels import KEY_STATES
 from authly.monitoring.recorders import LevelRecorder
 from authly.oauth.client_repository import ClientRepository
+from authly.oauth.models import ClientType
 from authly.oauth_server import OAuthServer
 from authly.settings import Settings
 from authly.shared_state import SharedState
@@ -48,16 +50,21 @@ def levels(
     patience = settings.database_timeout / 4
 
     async def tokens_and_clients() -> None:
-        async with database.transaction() as transaction:
-            await _Limit(transaction).apply(patience)
-            access, refresh = await TokenRepository(transaction).count_active()
-            by_type = await ClientRepository(transaction).count_by_type()
-            sessions = await identity.sessions.count(transaction)
+        with database.timed("levels.count"):
+            access, refresh, by_type, sessions = await counts()
         metrics.update_active_tokens("access_token", access)
         metrics.update_active_tokens("refresh_token", refresh)
         for client_type, number in by_type.items():
             metrics.update_clients(client_type, number)
         metrics.update_active_sessions(sessions)
+
+    async def counts() -> tuple[int, int, Mapping[ClientType, int], int]:
+        async with database.transaction() as transaction:
+            await _Limit(transaction).apply(patience)
+            access, refresh = await TokenRepository(transaction).count_active()
+            by_type = await ClientRepository(transaction).count_by_type()
+            sessions = await identity.sessions.count(transaction)
+        return access, refresh, by_type, sessions
 
     async def keys() -> None:
         states = await server.keys.states()

@@ -10,14 +10,12 @@ from authly.monitoring.definitions import Definition
 from authly.monitoring.exporter.application import Application, Configuration
 from authly.monitoring.exporter.http import Request
 from authly.monitoring.labels import METHODS
-from tests.attack import CANARY, paths
+from tests.attack import BOUND, CANARY, paths
 from tests.attack import METHODS as ASKED
 from tests.exposition import definitions
 from tests.instance import NO_DATABASE, RATE_LIMITS, REPOSITORY, parse
 
 REQUESTS = 100_000
-# What docs/exporter.md says.
-BOUND = 25_000
 
 
 def test_metrics_do_not_grow_with_what_is_made_up(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.administration import Administration
 from tests.instance import REPOSITORY, Instance, Series, parse, total
 from tests.processes import kill, wait_until
 from tests.requirements import require
@@ -92,6 +93,26 @@ def assert_serves_without_metrics(instance: Instance, *words: str) -> None:
     for word in (str(instance.directory), *words):
         assert word in line["event"]
     assert instance.workers() == workers
+
+
+def flows_of(instance: Instance) -> Callable[[], None]:
+    """Return what asks for a token and for what it is worth, and is refused one, by a client that this registers."""
+    administration = Administration(instance)
+    client = administration.json(
+        *("clients", "create", "--name", "Service", "--type", "confidential", "--scope", "admin:read")
+    )
+
+    def flows() -> None:
+        token = administration.client_token(client, "admin:read")
+        assert administration.form("/oauth2/introspect", client, token=token).body["active"] is True
+        wrong = {**client, "client_secret": "wrong"}
+        assert administration.form("/oauth2/token", wrong, grant_type="client_credentials").status == 401
+        assert administration.form("/oauth2/revoke", client, token=token).status == 200
+        assert administration.form("/oauth2/introspect", client, token=token).body["active"] is False
+        assert instance.get("/login")[0] == 200
+        assert instance.get(PAGE)[0] == 200
+
+    return flows
 
 
 def test_a_second_instance_is_refused(make_instance: MakeInstance, tmp_path: Path) -> None:
@@ -212,22 +233,40 @@ def test_a_directory_without_permission_to_write(public_folder: Path, make_insta
     assert os.listdir(directory) == []
 
 
-def test_a_directory_that_disappears(make_instance: MakeInstance) -> None:
-    """Where the directory is deleted under a running instance, both ports say so, and nobody dies of it."""
-    instance = make_instance(AUTHLY_WORKERS="1").start()
-    wait_until(lambda: len(instance.workers()) == 1)
+@pytest.mark.parametrize("harm", ["deleted", "unreadable"])
+def test_a_directory_that_is_lost(
+    harm: str, public_folder: Path, make_instance: MakeInstance, database_url: str
+) -> None:
+    """Where the directory is lost under a running instance, both ports say so, and every flow goes on."""
+    instance = make_instance(folder=public_folder / "instance", AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL=database_url)
+    if os.geteuid() == 0:
+        # Permissions do not stop root, so the instance is somebody else's.
+        instance.uid = NOBODY
+        instance.command[0] = _python_for(NOBODY)
+        instance.environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        os.chown(instance.folder, NOBODY, NOBODY)
+    instance.start()
+    wait_until(lambda: "database_available" in instance.log(), 30)
     workers, exporters = instance.workers(), instance.exporters()
-    assert instance.get(PAGE)[0] == 200
-    shutil.rmtree(instance.directory)
+    flows = flows_of(instance)
+    flows()
+    if harm == "deleted":
+        shutil.rmtree(instance.directory)
+    else:
+        instance.directory.chmod(0)
     for _ in range(3):
         for series in metrics_of_both_ports(instance):
             assert total(series, "authly_exporter_directory_up") == 0
-        assert instance.get(PAGE)[0] == 200
+        flows()
     assert (instance.workers(), instance.exporters()) == (workers, exporters)
     # One line of each process that looked, however often it did.
     lines = complaints(instance)
     assert len(lines) == 2
     assert all(str(instance.directory) in str(line) for line in lines)
+    assert "Traceback" not in instance.log()
+    if harm == "unreadable":
+        instance.directory.chmod(0o700)
+        assert total(instance.series(), "authly_oauth_tokens_issued_total", grant_type="client_credentials") == 4
 
 
 @pytest.mark.serial
@@ -267,23 +306,28 @@ def test_a_full_disk_costs_series_but_no_request(
 
 @pytest.mark.serial
 def test_a_disk_that_fills_up_does_not_kill_a_worker(
-    make_disk: Callable[[int], Path], make_instance: MakeInstance
+    make_disk: Callable[[int], Path], make_instance: MakeInstance, database_url: str
 ) -> None:
     """Series that exist go on counting on a disk that has filled up since; more of them cost no worker its life."""
     small_disk = make_disk(512)
-    instance = make_instance(AUTHLY_WORKERS="1", PROMETHEUS_MULTIPROC_DIR=str(small_disk)).start()
-    wait_until(lambda: len(instance.workers()) == 1)
+    instance = make_instance(
+        AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL=database_url, PROMETHEUS_MULTIPROC_DIR=str(small_disk)
+    ).start()
+    wait_until(lambda: "database_available" in instance.log(), 30)
     workers = instance.workers()
+    flows = flows_of(instance)
     assert instance.get(PAGE)[0] == 200
     before = total(instance.series(), COUNTER, endpoint=PAGE)
     assert before == 1
     _fill(small_disk / "ballast")
+    for _ in range(3):
+        flows()
     for _ in range(20):
         assert instance.get(PAGE)[0] == 200
     for number in range(20):
         assert instance.get(f"/nowhere/{number}", headers={"X-Request-ID": str(number)})[0] == 404
     for series in metrics_of_both_ports(instance):
-        assert total(series, COUNTER, endpoint=PAGE) == 21
+        assert total(series, COUNTER, endpoint=PAGE) == 24
         assert total(series, "authly_exporter_directory_up") == 1
     assert instance.workers() == workers
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from tests.administration import Administration
 from tests.instance import Instance, Series, total
@@ -28,6 +29,8 @@ def scene() -> Iterator[tuple[Administration, Server]]:
         {
             "AUTHLY_DATABASE_URL": server.start(),
             "AUTHLY_CACHE_TTL": "0",
+            # Levels are counted with queries too.
+            "AUTHLY_METRICS_GROUPS": "http,oauth,database,ratelimit,runtime,lifecycle",
             "AUTHLY_METRICS_COLLECTION_INTERVAL": "0.1",
             "AUTHLY_PASSWORD_HASH_MEMORY": "8",
         },
@@ -98,6 +101,38 @@ def test_each_query_is_counted_and_timed(scene: tuple[Administration, Server]) -
         assert total(after, name, operation=operation) - total(before, name, operation=operation) == TOKENS
         name = "authly_database_query_duration_seconds_sum"
         assert 0 < total(after, name, operation=operation) - total(before, name, operation=operation) < TOKENS
+
+
+def test_a_trace_is_found_at_each_of_its_steps(scene: tuple[Administration, Server]) -> None:
+    """The trace of a token request is the example of its duration, of its queries and of its token; others are none."""
+    administration, _ = scene
+    client = administration.new_client("admin:read")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+    def examples() -> dict[str, set[str]]:
+        accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        body = administration.instance.scrape(headers=accept)[2].decode()
+        families = openmetrics_parser.text_string_to_metric_families(body)  # type: ignore[no-untyped-call]
+        found: dict[str, set[str]] = {}
+        for family in families:
+            for sample in family.samples:
+                if sample.exemplar and sample.exemplar.labels == {"trace_id": trace}:
+                    found.setdefault(family.name, set()).add(sample.labels.get("operation", ""))
+        return found
+
+    form = {"grant_type": "client_credentials", "scope": "admin:read"}
+    assert administration.form("/oauth2/token", client, f"00-{trace}-00f067aa0ba902b7-01", **form).status == 200
+    wait_until(lambda: "authly_http_request_duration_seconds" in examples())
+    # On the same connection or not, what is part of no trace leaves none.
+    administration.client_token(client, "admin:read")
+    found = examples()
+    # A store of limits that answers late is not asked for a second.
+    found["authly_database_query_duration_seconds"].discard("rate_limits.hit")
+    assert found == {
+        "authly_http_request_duration_seconds": {""},
+        "authly_oauth_token_generation_duration_seconds": {""},
+        "authly_database_query_duration_seconds": {"clients.find", "tokens.add_access_token"},
+    }
 
 
 def test_connections_are_counted(scene: tuple[Administration, Server]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.alerting import ALERTMANAGER_CONFIGURATION, ALERTS, RULES, RUNBOOKS, Rule, rules
+from tests.alerting import ALERTS, RULES, RUNBOOKS, Rule, rules
 from tests.instance import REPOSITORY
-from tests.prometheus import CONFIGURATION, program
+from tests.prometheus import ALERTMANAGER_CONFIGURATION, CONFIGURATION, program
 
 TESTS = sorted((REPOSITORY / "tests/rules").glob("*.yaml"))
 

@@ -71,6 +71,32 @@ class NullObserver:
         """Do nothing."""
 
 
+class DatabaseTimer:
+    """Times an operation, and reports how it ended: a query, or what takes several of them.
+
+    Args:
+        observer: is told.
+        operation: its name in metrics.
+        timer: what to time with, in seconds.
+    """
+
+    __slots__ = ("_began", "_observer", "_operation", "_timer")
+
+    def __init__(self, observer: QueryObserver, operation: str, timer: Callable[[], float]) -> None:
+        self._observer = observer
+        self._operation = operation
+        self._timer = timer
+        self._began = 0.0
+
+    def __enter__(self) -> Self:
+        self._began = self._timer()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        status: Status = "success" if error is None else "error"
+        self._observer.query_ended(self._operation, status, self._timer() - self._began)
+
+
 class Result(NamedTuple):
     """What a query gave: its rows, and how many rows it returned or changed."""
 
@@ -100,6 +126,14 @@ class Executor(ABC):
     def afterwards(self, act: Callable[[], None]) -> None:
         """Do something as soon as what was done here holds for good; not at all if it is undone."""
 
+    def timed(self, operation: str) -> DatabaseTimer:
+        """Return what times an operation of several queries, from the wait for a connection to the last of them.
+
+        Args:
+            operation: its name in metrics. The queries count under theirs all the same.
+        """
+        return DatabaseTimer(self._observer, operation, self._timer)
+
     async def run(self, operation: str, query: Sql, parameters: Parameters, make: Callable[..., Any]) -> Result:
         """Run a query.
 
@@ -115,14 +149,9 @@ class Executor(ABC):
         """
         with self._available():
             async with self._connection() as connection, connection.cursor(row_factory=kwargs_row(make)) as cursor:
-                status: Status = "error"
-                began = self._timer()
-                try:
+                with self.timed(operation):
                     await cursor.execute(query, parameters)
                     rows = await cursor.fetchall() if cursor.description else []
-                    status = "success"
-                finally:
-                    self._observer.query_ended(operation, status, self._timer() - began)
                 return Result(rows, cursor.rowcount)
 
     @contextmanager

@@ -2,8 +2,9 @@
 
 from typing import Protocol
 
+from authly.monitoring.closed_metrics import ClosedCounter
 from authly.monitoring.definitions import Definition, closed
-from authly.monitoring.instruments import Instruments, Layer, recording
+from authly.monitoring.instruments import Instruments, Layer
 from authly.monitoring.labels import CACHE_OPERATIONS, CACHES
 
 CACHE_OPERATIONS_TOTAL = Definition(
@@ -44,7 +45,8 @@ class CacheMetrics(Layer):
 
     def __init__(self, instruments: Instruments) -> None:
         super().__init__(instruments)
-        self.cache_operations = instruments.counter(
+        self.cache_operations = ClosedCounter(
+            instruments,
             CACHE_OPERATIONS_TOTAL,
             (
                 (cache, operation, status)
@@ -52,9 +54,9 @@ class CacheMetrics(Layer):
                 for operation, statuses in CACHE_OPERATIONS.items()
                 for status in statuses
             ),
+            "track_cache_operation",
         )
 
-    @recording
     def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
         """Count an operation of a cache.
 
@@ -63,4 +65,4 @@ class CacheMetrics(Layer):
             operation: get or invalidate.
             status: hit or miss; success or error.
         """
-        self.cache_operations.labels(cache, operation, status).inc()
+        self.cache_operations.count(cache, operation, status)

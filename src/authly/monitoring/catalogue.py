@@ -84,6 +84,7 @@ def records() -> Iterator[dict[str, Any]]:
                 },
                 "multiprocess_mode": definition.mode or None,
                 "buckets": list(definition.buckets) or None,
+                "exemplars": definition.exemplars,
                 "detail": definition.detail or None,
                 "example": definition.example or None,
             }

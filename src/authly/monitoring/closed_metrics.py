@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from functools import partial
 
 from authly.monitoring.definitions import Definition
-from authly.monitoring.instruments import Instruments, Lookup
+from authly.monitoring.instruments import Instruments, Lookup, traced
 from authly.monitoring.labels import OTHER
-from authly.monitoring.multiprocess.bound import Increment, Observation, increment
+from authly.monitoring.multiprocess.bound import Increment, Observation, increment, observation
 
 Labels = tuple[str, ...]
 
@@ -88,6 +88,7 @@ class ClosedHistogram:
     """
 
     def __init__(self, instruments: Instruments, definition: Definition, call: str) -> None:
+        self._keeps_traces = definition.exemplars
         self._histogram = instruments.histogram(definition, definition.series())
         self._vocabularies = _Vocabularies(instruments, definition)
         self._failed = partial(instruments.report, call)
@@ -102,7 +103,10 @@ class ClosedHistogram:
 
     def _find(self, labels: Labels) -> Observation:
         closed = self._vocabularies.close(labels)
-        made: Observation = self._histogram.labels(*closed).observe
+        child = self._histogram.labels(*closed)
+        made = observation(child, self._failed)
+        if self._keeps_traces:
+            made = traced(made, child, self._failed)
         if closed == labels:
             self._children[labels] = made
         return made

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from authly.monitoring.database_operations import DATABASE_OPERATIONS
 from authly.monitoring.definitions import Definition, closed
-from authly.monitoring.instruments import Instruments, Layer, Lookup, recording
+from authly.monitoring.instruments import Instruments, Layer, Lookup, recording, traced
 from authly.monitoring.labels import Vocabulary
 from authly.monitoring.multiprocess.bound import Observation, tally
 
@@ -29,8 +29,9 @@ QUERIES = Definition(
     "counter",
     "Queries that ended, by the names that repositories give them.",
     {"operation": _OPERATION, "status": closed(QUERY_STATUSES)},
-    detail="What Authly runs besides its repositories (migrations, readiness, messages between workers, the election) "
-    "has no name and is not among the queries.",
+    detail="`levels.count` is several of them, and times all together with the wait for a connection. What Authly runs "
+    "besides its repositories (migrations, readiness, messages between workers, the election) has no name and is not "
+    "among the queries.",
     example='sum by (operation) (rate(authly_database_queries_total{status="error"}[5m])) > 0',
 )
 QUERY_DURATION = Definition(
@@ -39,6 +40,7 @@ QUERY_DURATION = Definition(
     "Time that queries took, without the wait for a connection.",
     {"operation": _OPERATION},
     buckets=QUERY_BUCKETS,
+    exemplars=True,
     example="topk(5, histogram_quantile(0.99, sum by (operation, le) "
     "(rate(authly_database_query_duration_seconds_bucket[5m]))))",
 )
@@ -171,7 +173,8 @@ class DatabaseMetrics(Layer):
         try:
             known = self._operation(operation)
             count = self.database_queries.labels(known, status)
-            made = tally(count, self.database_query_duration.labels(known), failed)
+            durations = self.database_query_duration.labels(known)
+            made = traced(tally(count, durations, failed), durations, failed)
             if known == operation:
                 self._queries[kind] = made
             else:

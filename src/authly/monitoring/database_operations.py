@@ -35,6 +35,7 @@ DATABASE_OPERATIONS: Final = frozenset(
         "known_devices.delete_before",
         "known_devices.forget_all",
         "known_devices.is_known",
+        "levels.count",
         "levels.limit",
         "login_failures.blocked_until",
         "login_failures.count",

@@ -46,6 +46,7 @@ class Definition:
         labels: what each label can be, in their order.
         mode: of a gauge, how the values of several processes become one; empty for what the exporter says itself.
         buckets: of a histogram, the upper edges at normal resolution.
+        exemplars: of a histogram, whether requests that are part of a trace leave its id.
         detail: what else there is to know, for the catalogue.
         example: a query, for the catalogue.
     """
@@ -56,6 +57,7 @@ class Definition:
     labels: Mapping[str, Values] = field(default_factory=dict)
     mode: Mode = ""
     buckets: tuple[float, ...] = ()
+    exemplars: bool = False
     detail: str = ""
     example: str = ""
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from authly.monitoring.labels import UNMATCHED
-from authly.monitoring.traceparent import TRACEPARENT, trace_id
+from authly.monitoring.traceparent import CURRENT_TRACE, TRACEPARENT, trace_id
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -94,6 +94,13 @@ class MetricsMiddleware:
         status = 500
         started = clock()
         self._arrivals[method]()
+        trace = None
+        for name, _ in scope["headers"]:
+            if name == TRACEPARENT:
+                trace = trace_id(scope["headers"])
+                # Set back below: a server may answer several requests in one task.
+                before = CURRENT_TRACE.set(trace)
+                break
         try:
             await self._app(scope, receive, send_and_note)
         except CancelledError:
@@ -105,10 +112,9 @@ class MetricsMiddleware:
                 exchange = exchanges[method, route_template(scope), status]
                 exchange.response_started()
             exchange.request_ended(seconds)
-            for name, _ in scope["headers"]:
-                if name == TRACEPARENT:
-                    exchange.keep_trace(seconds, trace_id(scope["headers"]))
-                    break
+            if trace is not None:
+                CURRENT_TRACE.reset(before)
+                exchange.keep_trace(seconds, trace)
 
 
 def route_template(scope: Scope) -> str:

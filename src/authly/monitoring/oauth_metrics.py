@@ -77,6 +77,7 @@ GENERATION_DURATION = Definition(
     "Time that it took to make a token that is signed.",
     {"token_type": closed(SIGNED_TOKENS)},
     buckets=GENERATION_BUCKETS,
+    exemplars=True,
     detail="Of an ID token, with the look-up of what it says of the user. Refresh tokens are not signed.",
     example="histogram_quantile(0.99, sum by (token_type, le) "
     "(rate(authly_oauth_token_generation_duration_seconds_bucket[5m])))",

@@ -24,6 +24,7 @@ ID_TOKEN_DURATION = Definition(
     "Time that it took to sign an ID token.",
     {"algorithm": closed(SIGNING_ALGORITHMS)},
     buckets=SIGNATURE_BUCKETS,
+    exemplars=True,
     example="histogram_quantile(0.99, sum by (algorithm, le) (rate(authly_oidc_id_token_duration_seconds_bucket[5m])))",
 )
 

@@ -2,8 +2,9 @@
 
 from typing import Protocol
 
+from authly.monitoring.closed_metrics import ClosedCounter, ClosedHistogram
 from authly.monitoring.definitions import Definition, closed
-from authly.monitoring.instruments import Instruments, Layer, recording
+from authly.monitoring.instruments import Instruments, Layer
 from authly.monitoring.labels import RATE_LIMIT_BACKENDS, RATE_LIMIT_POLICIES, RATE_LIMIT_STORES
 
 CHECK_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -71,12 +72,10 @@ class RateLimitMetrics(Layer):
 
     def __init__(self, instruments: Instruments) -> None:
         super().__init__(instruments)
-        self.rate_limit_hits = instruments.counter(HITS, HITS.series())
-        # Of a store that is not asked there is nothing to be timed.
-        self.rate_limit_check_duration = instruments.histogram(CHECK_DURATION)
-        self.rate_limit_errors = instruments.counter(ERRORS, ERRORS.series())
+        self.rate_limit_hits = ClosedCounter(instruments, HITS, HITS.series(), "track_rate_limit_hit")
+        self.rate_limit_check_duration = ClosedHistogram(instruments, CHECK_DURATION, "track_rate_limit_check")
+        self.rate_limit_errors = ClosedCounter(instruments, ERRORS, ERRORS.series(), "track_rate_limit_error")
 
-    @recording
     def track_rate_limit_hit(self, policy: str, backend: str) -> None:
         """Count a request that was refused.
 
@@ -84,9 +83,8 @@ class RateLimitMetrics(Layer):
             policy: under which.
             backend: who counted: redis, postgresql or memory.
         """
-        self.rate_limit_hits.labels(policy, backend).inc()
+        self.rate_limit_hits.count(policy, backend)
 
-    @recording
     def track_rate_limit_check(self, backend: str, seconds: float) -> None:
         """Record how long a store of rate limits took to answer.
 
@@ -94,13 +92,12 @@ class RateLimitMetrics(Layer):
             backend: redis or postgresql.
             seconds: from the question to the answer.
         """
-        self.rate_limit_check_duration.labels(backend).observe(seconds)
+        self.rate_limit_check_duration.observe(seconds, backend)
 
-    @recording
     def track_rate_limit_error(self, backend: str) -> None:
         """Count a question that a store of rate limits did not answer.
 
         Args:
             backend: redis or postgresql.
         """
-        self.rate_limit_errors.labels(backend).inc()
+        self.rate_limit_errors.count(backend)

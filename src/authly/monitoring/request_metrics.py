@@ -59,7 +59,7 @@ def request_definitions(namespace: str = "") -> RequestDefinitions:
             "Time from the arrival of an HTTP request to the last byte of its response.",
             {"method": _METHOD, "endpoint": _ENDPOINT},
             buckets=REQUEST_BUCKETS,
-            detail="A request with a valid `traceparent` leaves its trace id as an exemplar.",
+            exemplars=True,
             example=f"histogram_quantile(0.99, sum by (endpoint, le) (rate({duration}_bucket[5m])))",
         ),
         Definition(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Final
 
 # As ASGI has it: in lower case.
@@ -16,6 +17,9 @@ _VALUE = re.compile(
     rb"(?(first)|(?:-.*)?)",
     re.DOTALL,
 )
+
+# The trace that what runs now is part of; empty where it is part of none.
+CURRENT_TRACE: Final[ContextVar[str]] = ContextVar("authly_current_trace", default="")
 
 
 def trace_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

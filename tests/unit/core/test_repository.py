@@ -103,6 +103,25 @@ async def test_each_query_is_reported_once(parts: tuple[Database, Observer, Avai
     ]
 
 
+async def test_what_takes_several_queries_is_reported_too(parts: tuple[Database, Observer, Availability]) -> None:
+    """As one operation around them, which has failed if one of them has; the error is raised as it is."""
+    database, observer, _ = parts
+    numbers = Numbers(database)
+    await numbers.create()
+    with database.timed("numbers.compound"):
+        await numbers.add(1)
+        await numbers.add(2)
+    with pytest.raises(psycopg.errors.UniqueViolation), database.timed("numbers.compound"):
+        await numbers.add(1)
+    assert observer.seen[1:] == [
+        ("numbers.add", "success", 1.0),
+        ("numbers.add", "success", 1.0),
+        ("numbers.compound", "success", 5.0),
+        ("numbers.add", "error", 1.0),
+        ("numbers.compound", "error", 3.0),
+    ]
+
+
 async def test_a_transaction_is_undone_as_a_whole(parts: tuple[Database, Observer, Availability]) -> None:
     """What raises in the middle leaves nothing behind, and is raised as it is."""
     database = parts[0]

@@ -1,6 +1,8 @@
 """Metrics that take anything and show what they know."""
 
 import logging
+from contextvars import copy_context
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -8,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from authly.monitoring.closed_metrics import ClosedCounter, ClosedHistogram
 from authly.monitoring.definitions import Definition, closed, described
 from authly.monitoring.instruments import Instruments
+from authly.monitoring.traceparent import CURRENT_TRACE
 
 COUNTED = Definition(
     "things_total", "counter", "Things.", {"kind": closed(("big", "small")), "owner": described("whoever")}
@@ -70,3 +73,23 @@ def test_what_fails_is_said_once(registry: CollectorRegistry, caplog: pytest.Log
         "A metric could not be recorded (things); this is said once",
         "A metric could not be recorded (work); this is said once",
     ]
+
+
+def test_a_trace_is_the_example_of_what_it_took(registry: CollectorRegistry) -> None:
+    """Where a histogram keeps traces, the one that runs is kept; where it does not, or none runs, none is."""
+    instruments = Instruments("", registry)
+    kept = ClosedHistogram(instruments, replace(TIMED, name="kept_seconds", exemplars=True), "kept")
+    other = ClosedHistogram(instruments, TIMED, "work")
+    kept.observe(0.1, "big")
+    with_trace = copy_context()
+    with_trace.run(CURRENT_TRACE.set, "4bf92f3577b34da6a3ce929d0e0e4736")
+    for histogram in (kept, other):
+        with_trace.run(histogram.observe, 0.5, "big")
+    kept.observe(5.0, "big")
+    found = [
+        (sample.name, sample.labels["le"], sample.exemplar.labels, sample.exemplar.value)
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.exemplar
+    ]
+    assert found == [("kept_seconds_bucket", "1.0", {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}, 0.5)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from authly.monitoring.database_operations import DATABASE_OPERATIONS
 from tests.instance import REPOSITORY
 
-_RUN_QUERIES = {"_all", "_one", "_execute"}
+_RUN_QUERIES = {"_all", "_one", "_execute", "timed"}
 
 
 def names() -> Iterator[str]:

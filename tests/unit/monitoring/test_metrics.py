@@ -60,6 +60,9 @@ def test_a_group_that_is_off_has_no_metrics(group: Group) -> None:
     everything = families(*Group)
     own = families(group) - families()
     assert own
+    composed = compose([other for other in Group if other is not group], Instruments("authly", CollectorRegistry()))
+    for other, layer in LAYERS.items():
+        assert type(getattr(composed, layer.field)) is (layer.null if other is group else layer.real)
     assert families(*(other for other in Group if other is not group)) == everything - own
 
 

@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from authly.monitoring.instruments import Lookup
 from authly.monitoring.middleware import Exchange, MetricsMiddleware
+from authly.monitoring.traceparent import CURRENT_TRACE
 
 pytestmark = pytest.mark.anyio
 
@@ -257,10 +258,12 @@ async def test_the_duration_ends_with_the_last_byte(recorder: Recorder) -> None:
 
 
 async def test_the_trace_of_a_request_is_told(recorder: Recorder) -> None:
-    """A request with a valid traceparent ends with its trace id, any other with none."""
+    """A request with a valid traceparent has its trace id while it runs and when it ends, any other has none."""
+    current: list[str] = []
     trace = "0af7651916cd43dd8448eb211c80319c"
 
     async def app(_: Any, __: Any, send: Any) -> None:
+        current.append(CURRENT_TRACE.get())
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -269,6 +272,9 @@ async def test_the_trace_of_a_request_is_told(recorder: Recorder) -> None:
     await call(middleware, headers=[(b"traceparent", b"00-of-no-use")])
     await call(middleware)
     assert recorder.traces == [trace, ""]
+    # All in one task, as some servers answer the requests of a connection.
+    assert current == [trace, "", ""]
+    assert CURRENT_TRACE.get() == ""
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])

@@ -368,7 +368,8 @@ async def test_what_nobody_could_judge_counts_as_such(database: Database) -> Non
     registry = CollectorRegistry()
     metrics = compose(instruments=Instruments("authly", registry))
     recorders = Recorders(auth=metrics.auth)
-    identity = Identity(Settings(**CHEAP, password_hash_queue=0), database, recorders=recorders)
+    settings = Settings.model_validate({**CHEAP, "password_hash_queue": 0})
+    identity = Identity(settings, database, recorders=recorders)
     alice = await make_user(identity)
     login = await log_in(identity)
     gate = threading.Event()
@@ -396,7 +397,7 @@ async def test_what_is_undone_is_not_counted(database: Database) -> None:
     """A session that a transaction began and did not keep was never created, nor one ended that goes on."""
     registry = CollectorRegistry()
     metrics = compose(instruments=Instruments("authly", registry))
-    identity = Identity(Settings(**CHEAP), database, recorders=Recorders(auth=metrics.auth))
+    identity = Identity(Settings.model_validate(CHEAP), database, recorders=Recorders(auth=metrics.auth))
     alice = await make_user(identity)
     login = await log_in(identity)
 

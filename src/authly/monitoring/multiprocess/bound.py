@@ -103,26 +103,58 @@ def completion(in_progress: Gauge, durations: Histogram, failed: Failed) -> Obse
     return complete_at_once
 
 
+def observation(durations: Histogram, failed: Failed) -> Observation:
+    """Return what observes an amount in a histogram.
+
+    Args:
+        durations: the histogram.
+        failed: called where it fails.
+    """
+    total, buckets = durations._sum, durations._buckets
+    bounds = durations._upper_bounds
+
+    def observe(amount: float, done: int = 0) -> None:
+        try:
+            if done < 1:
+                total.inc(amount)
+            buckets[bisect_left(bounds, amount)].inc(1.0)
+        except Exception:  # noqa: BLE001
+            failed()
+
+    if not _LINES_ARE_STEPS or not all(type(value) is StoredValue for value in (total, *buckets)):
+        return observe
+    store = total._store
+
+    def observe_at_once(amount: float) -> None:
+        # Looked for first: behind a call, what has been asked may not be so any more.
+        bucket = buckets[bisect_left(bounds, amount)]
+        if store.has_homeless:
+            observe(amount)
+            return
+        done = 0
+        try:
+            total._cells[total._index] = total._dense[total._dense_index] = total._cells[total._index] + amount
+            done = 1
+            bucket._cells[bucket._index] = bucket._dense[bucket._dense_index] = bucket._cells[bucket._index] + 1.0
+        except Exception:  # noqa: BLE001 - in a forked child one may have a place, and the other none yet
+            observe(amount, done)
+
+    return observe_at_once
+
+
 def tally(count: Counter, durations: Histogram, failed: Failed) -> Observation:
     """Return what adds 1 to a counter and observes an amount in a histogram.
-
-    With locks: for what is done a few times in a request, and takes a thousand times as long.
 
     Args:
         count: how often it was done.
         durations: how long it took.
         failed: called where it fails.
     """
-    number, total, buckets = count._value, durations._sum, durations._buckets
-    bounds = durations._upper_bounds
+    add_one, observe = increment(count, failed), observation(durations, failed)
 
     def record(amount: float) -> None:
-        try:
-            number.inc(1.0)
-            total.inc(amount)
-            buckets[bisect_left(bounds, amount)].inc(1.0)
-        except Exception:  # noqa: BLE001
-            failed()
+        add_one()
+        observe(amount)
 
     return record
 

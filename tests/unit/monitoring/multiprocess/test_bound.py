@@ -31,6 +31,7 @@ class Bound:
         self.count = bound.increment(self.counter, self._fail)
         self.begin = bound.increment(self.gauge, self._fail)
         self.end = bound.completion(self.gauge, self.histogram, self._fail)
+        self.observe = bound.observation(self.histogram, self._fail)
         self.tally = bound.tally(self.counter, self.histogram, self._fail)
 
     def _fail(self) -> None:
@@ -93,6 +94,7 @@ def test_threads_lose_nothing(metrics: Bound) -> None:
             metrics.count()
             metrics.begin()
             metrics.end(1.0)
+            metrics.tally(1.0)
 
     def by_the_metrics_calls() -> None:
         for _ in range(ROUNDS):
@@ -100,9 +102,11 @@ def test_threads_lose_nothing(metrics: Bound) -> None:
             metrics.gauge.inc()
             metrics.gauge.dec()
             metrics.histogram.observe(1.0)
+            metrics.counter.inc()
+            metrics.histogram.observe(1.0)
 
     _compete([by_bound_calls, by_the_metrics_calls] * (THREADS // 2))
-    total = float(THREADS * ROUNDS)
+    total = 2.0 * THREADS * ROUNDS
     assert metrics.numbers() == (total, 0.0, total, [total, 0.0, 0.0])
 
 
@@ -151,6 +155,18 @@ answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert console.run("answer = metrics.numbers()") == [0.0, 1.0, 0.0, [0.0, 0.0, 0.0]]
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_place_lost_half_way_costs_no_observation(metrics: Bound, place: int) -> None:
+    """Of the two writes of an observation each is done once, whichever finds its cell gone."""
+    gone = [metrics.histogram._sum, metrics.histogram._buckets[0]][place - 1]
+    gone._cells = memoryview(bytearray(8)).cast("d")
+    gone._index = 0
+    gone._cells.release()
+    metrics.observe(1.0)
+    assert metrics.failures == 0
+    assert metrics.numbers() == (0.0, 0.0, 1.0, [1.0, 0.0, 0.0])
+
+
 @pytest.mark.parametrize("place", [1, 2, 3])
 def test_a_place_lost_half_way_costs_no_write(metrics: Bound, place: int) -> None:
     """Of the writes of an end each is done once, whichever of them is the first to find its cell gone."""
@@ -178,15 +194,15 @@ def test_what_cannot_be_written_is_told_and_raises_nothing(metrics: Bound, monke
     assert metrics.failures == 3
 
 
-@pytest.mark.parametrize("name", ["count", "begin", "end"])
-def test_nothing_runs_between_reading_a_cell_and_storing_to_it(metrics: Bound, name: str) -> None:
+@pytest.mark.parametrize(("name", "writes"), [("count", 1), ("begin", 1), ("end", 3), ("observe", 2)])
+def test_nothing_runs_between_reading_a_cell_and_storing_to_it(metrics: Bound, name: str, writes: int) -> None:
     """From reading whether all have a place to the last store there is no call, no jump back and no wait."""
     code: CodeType = getattr(metrics, name).__code__
     steps = list(dis.get_instructions(code))
     first = next(index for index, step in enumerate(steps) if step.argval == "has_homeless")
     last = max(index for index, step in enumerate(steps) if step.opname == "STORE_SUBSCR")
     stores = [step for step in steps[first : last + 1] if step.opname == "STORE_SUBSCR"]
-    assert len(stores) == (6 if name == "end" else 2)
+    assert len(stores) == 2 * writes
     # Where all have their places; the calls of the other branch come back to the caller.
     returns = next(index for index in range(first, last) if steps[index].opname.startswith("RETURN"))
     between = {step.opname for step in steps[returns + 1 : last]}
