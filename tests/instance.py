@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -55,12 +56,25 @@ def get(
 
 
 def parse(exposition: str) -> Series:
-    """Return the value of each series of an exposition."""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(exposition)
-        for sample in family.samples
-    }
+    """Return the value of each series of an exposition.
+
+    The thousands of series of an instance are the same from scrape to scrape, and tests scrape all the time: what a
+    series is called is parsed once.
+    """
+    series = {}
+    for line in exposition.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            series[_series(name)] = float(value)
+    return series
+
+
+@cache
+def _series(written: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Return the name and the labels of a series as an exposition has them."""
+    (family,) = text_string_to_metric_families(f"{written} 0\n")
+    (sample,) = family.samples
+    return sample.name, frozenset(sample.labels.items())
 
 
 def total(series: Series, name: str, **labels: str) -> float:

@@ -18,7 +18,10 @@ KILLS = 100
 CLIENTS = 4
 # Not the page that tests ask to see whether an instance lives: each request for this one is accounted for.
 PATH = "/openapi.json"
-FILE_TYPES = {"counter", "histogram", "gauge_livesum", "gauge_max"}
+FILE_TYPES = {
+    *("counter", "histogram", "gauge_livemax", "gauge_livemin", "gauge_livesum", "gauge_max"),
+    "gauge_mostrecent",
+}
 
 # What an exporter says of itself, and of the processes of its own master: after SIGUSR2 two masters have one each,
 # which answer by turns.
@@ -181,7 +184,7 @@ def test_storm(worker_class: str, make_instance: Callable[..., Instance]) -> Non
                 os.kill(master, signal.SIGTERM)
                 wait_until(lambda: instance.process.poll() is not None, 20)
                 watch.masters.remove(master)
-            time.sleep(random_.uniform(0.05, 0.45))
+            time.sleep(random_.uniform(0.05, 0.25))
         # Let the dust settle: three workers that answer, and at least one of them recycled by its number of requests.
         wait_until(lambda: len(instance.workers(watch.masters[-1])) == 3 and instance.is_live(), 30)
         calm = load.answered
