@@ -151,13 +151,15 @@ def files_of_workers(instance: Instance) -> list[str]:
     return [name for name in os.listdir(instance.directory) if name.endswith(".db") and "_s" in name]
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
-def test_storm(worker_class: str, make_instance: Callable[..., Instance]) -> None:
-    """Through kills, recycling, reload, scaling and upgrade, counters never fall and every scrape is answered."""
+@pytest.mark.parametrize(("worker_class", "options"), [("uvicorn", ()), ("asgi", ("--preload",))])
+def test_storm(worker_class: str, options: tuple[str, ...], make_instance: Callable[..., Instance]) -> None:
+    """Through kills, recycling, reload, scaling and upgrade, counters never fall and every scrape is answered.
+
+    Workers import the application after the fork, or before, where they are back at once.
+    """
     random_ = random.Random(worker_class)
-    instance = make_instance(AUTHLY_WORKER_CLASS=worker_class, AUTHLY_MAX_REQUESTS="300").start()
+    instance = make_instance(*options, AUTHLY_WORKER_CLASS=worker_class, AUTHLY_MAX_REQUESTS="300").start()
     wait_until(lambda: len(instance.workers()) == 3)
     before = instance.series()
     counted_before = total(before, "authly_http_requests_total", endpoint=PATH)
