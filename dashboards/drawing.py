@@ -213,6 +213,13 @@ def _graph(panel: dict[str, Any], found: Sequence[Series], source: Source, marks
                 parts.append(f'<circle cx="{x(run[0]):.1f}" cy="{y(upper[run[0]]):.1f}" r="1.7" fill="{colour}"/>')
             else:
                 parts.append(f'<polyline points="{over}" fill="none" stroke="{colour}" stroke-width="1.4"/>')
+    if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
+        parts += [
+            f'<line x1="{left:.1f}" x2="{width}" y1="{y(step["value"]):.1f}" y2="{y(step["value"]):.1f}" '
+            f'stroke="{_MEANINGS[step["color"]]}" stroke-dasharray="6 4"/>'
+            for step in defaults["thresholds"]["steps"]
+            if step["value"] is not None and step["value"] <= top
+        ]
     parts += [
         f'<line x1="{x(time):.1f}" x2="{x(time):.1f}" y1="4" y2="{height - 17}" stroke="{colour}" '
         'stroke-dasharray="3 3" stroke-opacity=".8"/>'

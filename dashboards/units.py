@@ -60,7 +60,7 @@ def ticks(top: float, unit: str) -> list[tuple[float, str]]:
     factor, name = scale(top, unit)
     step = 10.0 ** math.floor(math.log10(top / factor))
     # Between two and five steps.
-    step *= next(finer for finer in (1, 0.5, 0.2) if top / factor / (step * finer) >= 2)
+    step *= next(times for times in (5, 2, 1, 0.5, 0.2) if top / factor / (step * times) >= 2)
     lines = [step * line for line in range(int(top / factor / step + 1e-9) + 1)]
     return [(line * factor, f"{line:.6g}{name}" if line else "0") for line in lines]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import sync_playwright
 
 from dashboards import DASHBOARDS
@@ -88,7 +89,7 @@ def live(server: Server) -> None:
     flows: list[Flow] = [flow for flow in FLOWS if flow is not too_many]
     for number, flow in enumerate(flows):
         at(20 + number * 3)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, pytest.fail.Exception):
             flow(scene)
     at(105)
     # What keeps the database is a child of the master too.
@@ -166,6 +167,8 @@ def take(drawn: dict[str, str]) -> None:
 
 def main() -> None:
     """Take all pictures."""
+    # However it is told to end, what it started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     take(pages())
 
 
