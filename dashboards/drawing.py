@@ -21,7 +21,7 @@ _MEANINGS = {"green": "#2f7d32", "yellow": "#a97900", "red": "#c22d3a", "blue": 
 WIDTH = 1080
 _GAP = 8
 _COLUMN = (WIDTH - 32 + _GAP) / 24
-_ROW = 32
+_ROW = 31
 _LETTER = 5.7
 _STYLE = f"""
 *{{box-sizing:border-box}}
@@ -34,6 +34,7 @@ section{{background:#fff;border:1px solid #dde2e7;border-radius:3px;padding:5px 
 h3{{font-size:11.5px;margin:0;height:18px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}}
 svg{{display:block;font:10px "DejaVu Sans",system-ui,sans-serif;fill:#55616c}}
 ul{{list-style:none;margin:3px 0 0;padding:0;display:flex;flex-wrap:wrap;gap:0 9px;font-size:10px;line-height:14px}}
+polygon,rect,line{{shape-rendering:crispEdges}}
 li{{white-space:nowrap}}i{{display:inline-block;width:10px;height:3px;margin-right:4px;vertical-align:3px}}
 .nothing{{display:flex;align-items:center;justify-content:center;height:calc(100% - 18px);color:#66717c;
 text-align:center}}
@@ -44,7 +45,7 @@ text-align:center}}
 .bar u span{{display:block;height:100%}}
 .bar em{{font-style:normal;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}}
 table{{border-collapse:collapse;width:100%;font-size:10.5px}}
-th,td{{text-align:left;padding:3px 6px 3px 0;border-bottom:1px solid #e3e8ec}}
+td{{padding:3px 6px 3px 0;border-bottom:1px solid #e3e8ec}}
 """
 
 
@@ -168,7 +169,9 @@ def _meaning(panel: dict[str, Any], value: float) -> str:
 def _graph(panel: dict[str, Any], found: Sequence[Series], source: Source, marks: Sequence[tuple[float, str]]) -> str:
     defaults = panel["fieldConfig"]["defaults"]
     custom = defaults["custom"]
-    legend, lines = _legend([one.name for one in found], _size(panel)[0] - 18)
+    # What is 0 all the time has a name in Grafana's legend; on paper nobody can scroll to what is not.
+    found = [one for one in found if any(one.points.values())] or found
+    legend, lines = _legend(found, _size(panel)[0] - 18)
     width, height = _size(panel)[0] - 18, _size(panel)[1] - 34 - 14 * lines
     stacked = custom.get("stacking", {}).get("mode") == "normal"
     layers = list(_stack(found)) if stacked else [(one.points, dict.fromkeys(one.points, 0.0)) for one in found]
@@ -248,19 +251,24 @@ def _runs(times: Sequence[float], gap: float) -> Iterator[list[float]]:
     yield run
 
 
-def _legend(names: Sequence[str], width: int) -> tuple[str, int]:
-    """Return the legend, and how many lines it has; what three lines do not hold is counted."""
-    lines, used, shown = 1, 0.0, []
-    for number, name in enumerate(names):
-        wide = len(name) * _LETTER * 1.06 + 24
-        if used and used + wide > width - (45 if lines == 3 and number < len(names) - 1 else 0):
-            if lines == 3:
-                break
-            lines, used = lines + 1, 0.0
-        used += wide
-        shown.append(f'<li><i style="background:{_COLOURS[number % len(_COLOURS)]}"></i>{html.escape(name)}</li>')
-    if len(shown) < len(names):
-        shown.append(f"<li>and {len(names) - len(shown)} more</li>")
+def _legend(found: Sequence[Series], width: int) -> tuple[str, int]:
+    """Return the legend, and how many lines it has; if three are too few, the largest are named and others counted."""
+    coloured = [(one, _COLOURS[number % len(_COLOURS)]) for number, one in enumerate(found)]
+    for order in (coloured, sorted(coloured, key=lambda pair: -sum(pair[0].points.values()))):
+        lines, used = 1, 0.0
+        shown: list[str] = []
+        for one, colour in order:
+            wide = len(one.name) * _LETTER * 1.06 + 24
+            if used and used + wide > width - (65 if lines == 3 and len(shown) < len(found) - 1 else 0):
+                if lines == 3:
+                    break
+                lines, used = lines + 1, 0.0
+            used += wide
+            shown.append(f'<li><i style="background:{colour}"></i>{html.escape(one.name)}</li>')
+        if len(shown) == len(found):
+            break
+    else:
+        shown.append(f"<li>and {len(found) - len(shown)} more</li>")
     return f"<ul>{''.join(shown)}</ul>", lines
 
 
@@ -270,7 +278,7 @@ def _number(panel: dict[str, Any], found: Sequence[Series], source: Source, _: o
     text = written(one.last, defaults["unit"], source.end)
     width, height = _size(panel)
     colour = _meaning(panel, one.last)
-    size = min(34, (width - 16) / (0.68 * len(text)))
+    size = min(32, (width - 16) / (0.75 * len(text)))
     least, most = min(one.points.values()), max(one.points.values())
     edge = " ".join(
         f"{(time - source.begin) / (source.end - source.begin) * width:.1f},"
@@ -304,10 +312,12 @@ def _bars(panel: dict[str, Any], found: Sequence[Series], source: Source, _: obj
     return rows + (f"<p>and {len(found) - len(shown)} more</p>" if len(shown) < len(found) else "")
 
 
-def _table(_: dict[str, Any], found: Sequence[Series], __: Source, ___: object) -> str:
+def _table(panel: dict[str, Any], found: Sequence[Series], __: Source, ___: object) -> str:
     rows = [dict(part.split("=", 1) for part in one.name.splitlines()) for one in found]
     heads = sorted({label for row in rows for label in row})
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(row.get(head, ''))}</td>" for head in heads) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr>{body}</table>"
+    lines = [heads, *([row.get(head, "") for head in heads] for row in rows)]
+    if len(heads) * 80 > _size(panel)[0]:
+        # Too narrow: each label is a row.
+        lines = [list(column) for column in zip(*lines, strict=True)]
+    cells = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    return f"<table>{cells}</table>"

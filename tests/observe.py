@@ -100,7 +100,7 @@ class Traffic:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._application = server.client(name="An application")
+        self._application = server.client(name="An application", scopes=("openid", "profile", "offline_access"))
         self._service = server.service(name="A service")
         self._people = [server.person(name=name) for name in ("Ada", "Grace", "Radia")]
         self._stop = threading.Event()
@@ -126,6 +126,7 @@ class Traffic:
             (self._mistype, 1),
             (self._be_a_stranger, 1),
             (self._get_lost, 1),
+            (self._look_up, 1),
         ]
         pool = list(itertools.chain.from_iterable([what] * often for what, often in work))
         while not self._stop.wait(0.1):
@@ -143,7 +144,7 @@ class Traffic:
             person.cookies.clear()
         tokens = self._server.tokens(self._application, person, scope="openid profile offline_access")
         header = {"authorization": f"Bearer {tokens['access_token']}"}
-        self._server.http.get("/userinfo", headers=header)
+        self._server.http.get("/oidc/userinfo", headers=header)
         if "refresh_token" in tokens:
             self._server.refresh(self._application, tokens["refresh_token"])
 
@@ -155,6 +156,10 @@ class Traffic:
     def _be_a_stranger(self) -> None:
         stranger = Registered(self._service.client, "not the secret")
         self._server.token(stranger, grant_type="client_credentials")
+
+    def _look_up(self) -> None:
+        for path in ("/.well-known/openid-configuration", "/jwks"):
+            self._server.http.get(path)
 
     def _get_lost(self) -> None:
         self._server.http.get(f"/nowhere/{random.randrange(1000)}")

@@ -13,11 +13,10 @@ from dashboards.__main__ import FOLDER as BOARDS
 from dashboards.drawing import draw
 from dashboards.panels import Board, Look, Query, Words, bars, graph, listing, number
 from dashboards.units import ticks, written
-from tests.dashboard_screenshots import FOLDER
+from tests.dashboard_screenshots import FOLDER, LARGEST
 from tests.instance import REPOSITORY
 
 BEGIN = 1_800_000_000.0
-KILOBYTE = 1024
 
 
 class Recorded:
@@ -86,7 +85,7 @@ def test_each_dashboard_has_a_picture_that_the_page_shows(name: str) -> None:
     picture = FOLDER / f"{name}.png"
     content = picture.read_bytes()
     assert content.startswith(b"\x89PNG"), "call make pictures"
-    assert len(content) < 400 * KILOBYTE
+    assert len(content) < LARGEST
     title = DASHBOARDS[name]().title
     page = (REPOSITORY / "docs/dashboards.md").read_text()
     assert f"\n## {title}\n" in page
@@ -176,11 +175,21 @@ def test_thresholds_are_lines_where_the_axis_reaches_them() -> None:
     assert line["stroke"] == "#a97900"
 
 
+def test_what_is_nothing_all_the_time_is_not_named() -> None:
+    """Unless there is nothing else."""
+    zero: dict[str, dict[str, list[float | str]]] = {"q": {"a=one": [0, 0], "a=two": [0, 0]}}
+    some: dict[str, dict[str, list[float | str]]] = {"q": {"a=one": [0, 0], "a=two": [0, 1]}}
+    panel = graph(WORDS, Look("short"), Query("q", "{{a}}"))
+    assert {"one", "two"} <= set(shown(zero, panel).texts)
+    assert {"one", "two"} & set(shown(some, panel).texts) == {"two"}
+
+
 def test_long_legends_say_how_much_they_leave_out() -> None:
-    """A panel has room for three lines."""
-    answers: dict[str, dict[str, list[float | str]]] = {"q": {f"a=a-series-with-a-name-{n}": [1, 1] for n in range(20)}}
+    """A panel has room for three lines; the largest series are in them."""
+    answers: dict[str, dict[str, list[float | str]]] = {"q": {f"a=a-series-with-a-name-{n}": [1, n] for n in range(20)}}
     page = shown(answers, graph(WORDS, Look("short"), Query("q", "{{a}}")))
     names = [text for text in page.texts if text.startswith("a-series")]
+    assert names[0] == "a-series-with-a-name-19"
     assert f"and {20 - len(names)} more" in page.texts
     assert len(page.of("polyline")) == 20
 
