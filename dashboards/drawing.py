@@ -34,7 +34,7 @@ section{{background:#fff;border:1px solid #dde2e7;border-radius:3px;padding:5px 
 h3{{font-size:11.5px;margin:0;height:18px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}}
 svg{{display:block;font:10px "DejaVu Sans",system-ui,sans-serif;fill:#55616c}}
 ul{{list-style:none;margin:3px 0 0;padding:0;display:flex;flex-wrap:wrap;gap:0 9px;font-size:10px;line-height:14px}}
-polygon,rect,line{{shape-rendering:crispEdges}}
+polygon,rect{{shape-rendering:crispEdges}}
 li{{white-space:nowrap}}i{{display:inline-block;width:10px;height:3px;margin-right:4px;vertical-align:3px}}
 .nothing{{display:flex;align-items:center;justify-content:center;height:calc(100% - 18px);color:#66717c;
 text-align:center}}
