@@ -12,7 +12,7 @@ LOAD   := .venv-load
 TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench load soak screenshots dashboards metrics-page kubernetes check-image lock clean
+.PHONY: help run test test-fast check format bench load soak screenshots dashboards pictures metrics-page kubernetes check-image lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,10 @@ screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (ne
 
 dashboards: $(STAMP) ## write the dashboards of Grafana again (docker-compose/grafana/dashboards)
 	@$(BIN)/python -m dashboards
+
+pictures: $(STAMP) ## take the pictures of the dashboards in docs/images again (a real run of four minutes; Debian's chromium)
+	@.ci/tools prometheus prometheus-alertmanager
+	@$(BIN)/python -m tests.dashboard_screenshots
 
 metrics-page: $(STAMP) ## write docs/metrics.md from the definitions of the metrics
 	@$(BIN)/python -m tests.metrics_page

@@ -2,7 +2,8 @@
 
 Owns which panels there are, what they ask Prometheus, and what they tell people about it. Does not own the metrics or
 the rules: a panel asks for what ``docs/metrics.md`` and ``docker-compose/prometheus/rules`` have. One module for each
-dashboard; ``python -m dashboards`` (``make dashboards``) writes the JSON that Grafana is provisioned with.
+dashboard; ``python -m dashboards`` (``make dashboards``) writes the JSON that Grafana is provisioned with. ``drawing``
+shows that JSON where there is no Grafana.
 """
 
 from collections.abc import Callable

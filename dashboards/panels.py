@@ -6,6 +6,7 @@ from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometh
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import (
     GraphDrawStyle,
+    GraphThresholdsStyleMode,
     LegendDisplayMode,
     LegendPlacement,
     SortOrder,
@@ -125,6 +126,9 @@ def graph(words: Words, look: Look, *queries: Query) -> Builder[Panel]:
         panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
     if look.most is not None:
         panel = panel.max(look.most)
+    if look.alarm is not None:
+        # Otherwise nobody sees them on a graph.
+        panel = panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
     panel = panel.height(8).span(look.width).title(words.title).description(words.description).unit(look.unit)
     panel = panel.no_value(words.nothing).datasource(SOURCE).links([_link(words)])
     for number, query in enumerate(queries):

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
 import httpx
@@ -32,6 +32,8 @@ STACK = REPOSITORY / "docker-compose"
 TOOLS = REPOSITORY / ".tools"
 # In the order of Authly, exporter, Prometheus, Alertmanager.
 PORTS = (8000, 9464, 9090, 9093)
+# Between two scrapes, and between two evaluations of the rules.
+INTERVAL = "5s"
 # Where Debian's Alertmanager looks for its templates, wherever it was unpacked.
 TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
 
@@ -71,12 +73,15 @@ def running(folder: Path, name: str, *command: str) -> Iterator[None]:
 def configure(folder: Path, exporter: str, alerts: str) -> Path:
     """Write Prometheus' configuration: that of the project, quicker, and where the two are; return its path."""
     shutil.copytree(STACK / "prometheus/rules", folder / "rules")
+    for file in (folder / "rules").iterdir():
+        # What looks back for weeks is soon calculated where there are minutes.
+        file.write_text(file.read_text().replace("interval: 5m", f"interval: {INTERVAL}"))
     text = (STACK / "prometheus/prometheus.yml").read_text()
     for shipped, here in (
         ("127.0.0.1:9464", exporter),
         ("127.0.0.1:9093", alerts),
-        ("scrape_interval: 15s", "scrape_interval: 5s"),
-        ("evaluation_interval: 15s", "evaluation_interval: 5s"),
+        ("scrape_interval: 15s", f"scrape_interval: {INTERVAL}"),
+        ("evaluation_interval: 15s", f"evaluation_interval: {INTERVAL}"),
     ):
         if shipped not in text:
             raise SystemExit(f"{shipped!r} is not in docker-compose/prometheus/prometheus.yml any more")
@@ -95,7 +100,7 @@ class Traffic:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._application = server.client(name="An application")
+        self._application = server.client(name="An application", scopes=("openid", "profile", "offline_access"))
         self._service = server.service(name="A service")
         self._people = [server.person(name=name) for name in ("Ada", "Grace", "Radia")]
         self._stop = threading.Event()
@@ -121,6 +126,7 @@ class Traffic:
             (self._mistype, 1),
             (self._be_a_stranger, 1),
             (self._get_lost, 1),
+            (self._look_up, 1),
         ]
         pool = list(itertools.chain.from_iterable([what] * often for what, often in work))
         while not self._stop.wait(0.1):
@@ -138,7 +144,7 @@ class Traffic:
             person.cookies.clear()
         tokens = self._server.tokens(self._application, person, scope="openid profile offline_access")
         header = {"authorization": f"Bearer {tokens['access_token']}"}
-        self._server.http.get("/userinfo", headers=header)
+        self._server.http.get("/oidc/userinfo", headers=header)
         if "refresh_token" in tokens:
             self._server.refresh(self._application, tokens["refresh_token"])
 
@@ -151,17 +157,36 @@ class Traffic:
         stranger = Registered(self._service.client, "not the secret")
         self._server.token(stranger, grant_type="client_credentials")
 
+    def _look_up(self) -> None:
+        for path in ("/.well-known/openid-configuration", "/jwks"):
+            self._server.http.get(path)
+
     def _get_lost(self) -> None:
         self._server.http.get(f"/nowhere/{random.randrange(1000)}")
 
 
+class Observation(NamedTuple):
+    """Everything that runs.
+
+    Args:
+        server: Authly.
+        prometheus: where Prometheus answers.
+        text: what to open.
+    """
+
+    server: Server
+    prometheus: str
+    text: str
+
+
 @contextlib.contextmanager
-def observation(folder: Path, ports: tuple[int, ...]) -> Iterator[str]:
-    """Run everything, and give what to open.
+def observation(folder: Path, ports: tuple[int, ...], **environment: str) -> Iterator[Observation]:
+    """Run everything, with traffic.
 
     Args:
         folder: for all that is written.
         ports: of Authly, the exporter, Prometheus and Alertmanager.
+        environment: further settings of Authly.
     """
     addresses = [f"127.0.0.1:{port}" for port in ports]
     for address in addresses:
@@ -173,6 +198,7 @@ def observation(folder: Path, ports: tuple[int, ...]) -> Iterator[str]:
         "AUTHLY_METRICS_BIND": addresses[1],
         "AUTHLY_METRICS_COLLECTION_INTERVAL": "5",
         "AUTHLY_LOG_LEVEL": "warning",
+        **environment,
     }
     instance = Instance(folder / "authly", settings)
     instance.folder.mkdir()
@@ -184,7 +210,8 @@ def observation(folder: Path, ports: tuple[int, ...]) -> Iterator[str]:
         stack.callback(instance.stop)
         instance.start()
         wait_until(lambda: instance.get("/health/ready")[0] == 200, 60)
-        traffic = Traffic(Server(instance, embedded_url(instance.folder / "state")))
+        server = Server(instance, embedded_url(instance.folder / "state"))
+        traffic = Traffic(server)
         stack.enter_context(
             running(
                 folder,
@@ -218,7 +245,7 @@ def observation(folder: Path, ports: tuple[int, ...]) -> Iterator[str]:
         )
         graph = "&".join(f"g{n}.expr={quote(query)}&g{n}.tab=0&g{n}.range_input=5m" for n, query in enumerate(queries))
         database = postmaster_pid(instance.folder / "state")
-        yield (
+        text = (
             f"Authly         {instance.folder.name} at http://{addresses[0]}/login\n"
             f"               {traffic.somebody.username}, password: {PASSWORD}\n"
             f"Status page    http://{addresses[1]}/\n"
@@ -230,6 +257,7 @@ def observation(folder: Path, ports: tuple[int, ...]) -> Iterator[str]:
             "\nTo see an alert begin and end: stop the database, and let it go on.\n"
             f"    kill -STOP {database}; sleep 120; kill -CONT {database}\n"
         )
+        yield Observation(server, prometheus, text)
 
 
 def main() -> None:
@@ -249,8 +277,8 @@ def main() -> None:
     ):
         # The database may have a user of its own.
         Path(folder).chmod(0o711)
-        with observation(Path(folder), ports) as text:
-            print(f"\n{text}\nCtrl-C ends all of it.", flush=True)  # noqa: T201
+        with observation(Path(folder), ports) as found:
+            print(f"\n{found.text}\nCtrl-C ends all of it.", flush=True)  # noqa: T201
             while time.monotonic() - began < arguments.seconds:
                 time.sleep(0.2)
 
