@@ -17,6 +17,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from authly.core.database import connect, create_pool
 from authly.core.embedded_postgres import EmbeddedPostgres
@@ -98,7 +99,16 @@ def new_database(server: str, template: str = "template0", strategy: str = "file
             )
         )
         yield with_database(server, name)
+        wait_until(lambda: _drop(connection, name))
+
+
+def _drop(connection: "psycopg.Connection[TupleRow]", name: str) -> bool:
+    """Drop a database; tell whether that was allowed, which it is not while the server cleans up in it by itself."""
+    try:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
 
 
 @pytest.fixture

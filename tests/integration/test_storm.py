@@ -14,7 +14,7 @@ import pytest
 from tests.instance import Instance, Series, parse, total
 from tests.processes import children, is_alive, wait_until
 
-KILLS = 100
+KILLS = 60
 CLIENTS = 4
 # Not the page that tests ask to see whether an instance lives: each request for this one is accounted for.
 PATH = "/openapi.json"
@@ -170,18 +170,18 @@ def test_storm(worker_class: str, options: tuple[str, ...], make_instance: Calla
         kills = 0
         master = instance.master
         events: dict[int, Callable[[], None]] = {
-            15: lambda: os.kill(master, signal.SIGHUP),
-            30: lambda: os.kill(master, signal.SIGTTIN),
-            40: lambda: os.kill(master, signal.SIGTTOU),
+            10: lambda: os.kill(master, signal.SIGHUP),
+            20: lambda: os.kill(master, signal.SIGTTIN),
+            27: lambda: os.kill(master, signal.SIGTTOU),
         }
         while kills < KILLS:
             workers = [pid for each in watch.masters for pid in instance.workers(each)]
             if workers:
                 kills += _kill(random_.choice(workers))
                 events.pop(kills, lambda: None)()
-            if kills == 60 and len(watch.masters) == 1:
+            if kills == 36 and len(watch.masters) == 1:
                 watch.masters.append(_upgrade(instance, master))
-            if kills == 70 and is_alive(master) and watch.masters[0] == master:
+            if kills == 42 and is_alive(master) and watch.masters[0] == master:
                 # The old master lets its workers finish, and goes.
                 os.kill(master, signal.SIGTERM)
                 wait_until(lambda: instance.process.poll() is not None, 20)
