@@ -8,8 +8,8 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 # The load generator, and nothing of Authly beside it.
 LOAD   := .venv-load
-# Tests wait for processes half of their time: twice as many as there are cores keep them busy.
-TESTERS = $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))')
+# Tests wait for processes a third of their time: half as many again as there are cores keep them busy.
+TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast check format bench load soak screenshots dashboards pictures metrics-page kubernetes check-image lock clean

@@ -58,7 +58,7 @@ class Webhook:
             (alert for alert in self.alerts if alert["labels"]["alertname"] == name and alert["status"] == status), None
         )
 
-    def wait_for(self, name: str, status: str = "firing", seconds: float = 20) -> dict[str, Any]:
+    def wait_for(self, name: str, status: str = "firing", seconds: float = 90) -> dict[str, Any]:
         """Wait until an alert is told, and return it."""
         wait_until(lambda: self.first(name, status), seconds)
         found = self.first(name, status)
@@ -94,7 +94,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         url = postgres.start()
         (tmp_path / "instance").mkdir()
         environment = {**SETTINGS, "AUTHLY_DATABASE_URL": url, "AUTHLY_METRICS_COLLECTION_INTERVAL": "0.5"}
-        instance = Instance(tmp_path / "instance", environment)
+        # However busy the machine is, the alert comes before Gunicorn replaces workers that hang.
+        instance = Instance(tmp_path / "instance", environment, ("--timeout", "120"))
         started.append(instance)
         instance.start()
         wait_until(lambda: instance.get("/health/ready")[0] == 200, 30)
@@ -121,6 +122,7 @@ def fail_to_log_in(server: Server, number: int) -> None:
     browser.submit(**{**form.fields, "username": browser.username, "password": "not the password of anybody"})
 
 
+@pytest.mark.timeout(400)
 def test_who_has_to_know_is_told(scene: Scene) -> None:
     """Reused tokens, guessed passwords, a PostgreSQL that is killed, workers that stop: each has its alert."""
     server, webhook, instance = scene.server, scene.webhook, scene.server.instance
@@ -154,7 +156,7 @@ def test_who_has_to_know_is_told(scene: Scene) -> None:
 
     for pid in instance.workers():
         os.kill(pid, signal.SIGSTOP)
-    hanging = webhook.wait_for("AuthlyWorkersHang", seconds=40)
+    hanging = webhook.wait_for("AuthlyWorkersHang")
     assert hanging["labels"]["severity"] == "critical"
     assert hanging["annotations"]["summary"].startswith(
         f"All workers of {instance.metrics_address} hang: none has given"
@@ -165,4 +167,4 @@ def test_who_has_to_know_is_told(scene: Scene) -> None:
     assert status == 200
     assert b"## AuthlyWorkersHang" in page
     # Its window has passed meanwhile.
-    webhook.wait_for("AuthlyRefreshTokenReuse", "resolved", 45)
+    webhook.wait_for("AuthlyRefreshTokenReuse", "resolved")
