@@ -94,18 +94,16 @@ kubernetes: $(STAMP) ## write the rules of docker-compose/prometheus/rules as de
 check-image: $(STAMP) ## carry out the Dockerfile in a plain root file system (root, Debian's debootstrap, three minutes)
 	@$(BIN)/python -m tests.image
 
+# uv writes no addresses unless it is told to.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+
 lock: ## resolve the dependencies again into requirements.lock (hashes, no addresses)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command 'make lock' --all-extras --group dev pyproject.toml --output-file requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command 'make lock' --group bench --constraint requirements.lock --output-file benchmarks/requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command 'make lock' --extra redis --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command 'make lock' --group build --constraint requirements.lock --output-file deploy/build.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command 'make lock' --group load --output-file loadtests/requirements.lock
+	@$(COMPILE) --all-extras --group dev pyproject.toml --output-file requirements.lock
+	@$(COMPILE) --group bench --constraint requirements.lock --output-file benchmarks/requirements.lock
+	@$(COMPILE) --extra redis --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
+	@$(COMPILE) --group build --constraint requirements.lock --output-file deploy/build.lock
+	@$(COMPILE) --group load --output-file loadtests/requirements.lock
 
 clean: ## remove the environment and the caches (never the state directory .authly)
 	@rm -rf $(VENV) $(BENCH) $(LOAD) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
