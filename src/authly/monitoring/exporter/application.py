@@ -4,7 +4,6 @@ Independent of the transport: the exporter's server calls it, and so does a work
 """
 
 import time
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,9 +19,10 @@ from authly.monitoring.exporter.rate_limit import RateLimit
 from authly.monitoring.exporter.ratios import with_hit_ratio
 from authly.monitoring.exporter.status.journal import Journal
 from authly.monitoring.exporter.status.lookup import Lookup
-from authly.monitoring.multiprocess import exposition
+from authly.monitoring.multiprocess import exposition, text
 from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
 from authly.monitoring.multiprocess.families import Family
+from authly.monitoring.multiprocess.text import Text
 
 if TYPE_CHECKING:
     from authly.monitoring.exporter.status.state import State
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 # Set by a worker that passes on a question: whom to hold to the rate limit. Believed on the Unix socket alone.
 CLIENT_HEADER = "x-authly-client"
 _TEXT = "text/plain; charset=utf-8"
-_GZIP = 16 + zlib.MAX_WBITS
-_WORTH_COMPRESSING = 1024
 
 _STATUS = "/-/status"
 _LOOK_SECONDS = 0.5
@@ -197,24 +195,20 @@ class Application:
 
     def _finish(self, request: Request, round_: Round, began: float) -> Response:
         format_ = negotiation.choose_format(request.headers.get("accept"))
-        body = self._expose(round_, began, openmetrics=format_.name == "openmetrics")
-        if len(body) > _WORTH_COMPRESSING and negotiation.accepts_gzip(request.headers.get("accept-encoding")):
-            # The lines of an exposition are so alike that more effort saves few bytes, and costs several times as much.
-            compressor = zlib.compressobj(level=1, wbits=_GZIP)
-            body = compressor.compress(body) + compressor.flush()
-            return Response(
-                200, format_.content_type, body, (("content-encoding", "gzip"), ("vary", "accept, accept-encoding"))
-            )
-        return Response(200, format_.content_type, body, (("vary", "accept, accept-encoding"),))
+        texts = self._expose(round_, began, openmetrics=format_.name == "openmetrics")
+        vary = ("vary", "accept, accept-encoding")
+        if negotiation.accepts_gzip(request.headers.get("accept-encoding")):
+            return Response(200, format_.content_type, text.gzip(texts), (("content-encoding", "gzip"), vary))
+        return Response(200, format_.content_type, text.plain(texts), (vary,))
 
     def exposition(self, *, openmetrics: bool) -> bytes:
         """Collect everything and return it as one exposition, waiting for the collectors."""
         began = self._clock()
         round_ = self._runner.begin()
         round_.wait(began + negotiation.DEFAULT_PATIENCE)
-        return self._expose(round_, began, openmetrics=openmetrics)
+        return text.plain(self._expose(round_, began, openmetrics=openmetrics))
 
-    def _expose(self, round_: Round, began: float, *, openmetrics: bool) -> bytes:
+    def _expose(self, round_: Round, began: float, *, openmetrics: bool) -> list[Text]:
         """Return what there is as an exposition."""
         # The directory is read last and at once: what was read of it changes at the next scrape.
         collected = round_.finish()
@@ -238,14 +232,14 @@ class Application:
                 *(family for collector in self._custom for family in collected.families[collector.name]),
             ]
         )
-        body = exposition.render(families, openmetrics=openmetrics, constant=self._configuration.constant_labels)
+        texts = exposition.write(families, openmetrics=openmetrics, constant=self._configuration.constant_labels)
         self._own.observe_phase("render", self._clock() - started)
         partial = "partial" if collected.is_partial else "success"
         self._own.count_scrape(partial if collection else "directory_error")
         self._journal.scrape(began)
         if self._journal.is_due:
             self._journal.note(families, self._snapshot())
-        return body
+        return texts
 
     def _collect(self, *, exemplars: bool = False) -> Collection | None:
         if self._directory is None:

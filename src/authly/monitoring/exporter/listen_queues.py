@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -55,19 +55,21 @@ class ListenQueue(NamedTuple):
     limit: int | None
 
 
-def listen_queues(*, unix: bool = True) -> list[ListenQueue]:
+def listen_queues(
+    families: Collection[socket.AddressFamily] = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX),
+) -> list[ListenQueue]:
     """Return the queues of all listening sockets; of those that the kernel tells of.
 
     Args:
-        unix: whether Unix sockets are asked for too.
+        families: which sockets are asked for.
     """
     queues: list[ListenQueue] = []
-    for family in (socket.AF_INET, socket.AF_INET6):
+    for family in {socket.AF_INET, socket.AF_INET6}.intersection(families):
         try:
             queues += _inet(family)
         except OSError:
             queues += _from_proc(family)
-    if unix:
+    if socket.AF_UNIX in families:
         with contextlib.suppress(OSError):
             queues += _unix()
     return queues

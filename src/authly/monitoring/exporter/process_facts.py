@@ -1,8 +1,9 @@
 """What the kernel says of a process, in ``/proc``."""
 
 import os
-from pathlib import Path
 from typing import Final, NamedTuple
+
+from authly.monitoring.exporter import kernel_files
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -27,7 +28,7 @@ class ProcessFacts(NamedTuple):
 def process_facts(pid: int) -> ProcessFacts | None:
     """Return what is known of a process; None if it has ended, reaped or not. See proc_pid_stat(5)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        stat = kernel_files.read(f"/proc/{pid}/stat")
     except OSError:
         return None
     # The name of the command, in parentheses, may contain anything; the state comes first after it.

@@ -21,7 +21,7 @@ class RequestsInProgress:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        # For each file, by inode and bytes in use, where the numbers of each gauge are.
+        # For each file, by inode and bytes in use, which cells have the numbers of each gauge.
         self._known: dict[int, tuple[tuple[int, int], dict[str, list[int]]]] = {}
 
     def of(self, slot: int) -> float | None:
@@ -29,18 +29,16 @@ class RequestsInProgress:
 
         Of several gauges the greatest counts: two middlewares that count the same requests are one number.
         """
-        path = self._directory / file_format.file_name("gauge_livesum", slot)
         try:
-            with path.open("rb", buffering=0) as file:
-                inode = os.fstat(file.fileno()).st_ino
-                data = file.read()
+            inode, data = _read(f"{self._directory}/{file_format.file_name('gauge_livesum', slot)}")
             used = file_format.used_bytes(data[: file_format.HEADER_SIZE], len(data))
             if used == 0:
                 return None
             places = self._places(slot, (inode, used), data)
         except (OSError, CorruptFileError, ValueError):
             return None
-        numbers = [sum(_number(data, place) for place in gauge) for gauge in places.values()]
+        cells = memoryview(data)[:used].cast("d")
+        numbers = [sum([max(0.0, cells[place]) for place in gauge]) for gauge in places.values()]
         return max(numbers, default=None)
 
     def _places(self, slot: int, version: tuple[int, int], data: bytes) -> dict[str, list[int]]:
@@ -50,10 +48,16 @@ class RequestsInProgress:
             for key, position in file_format.iterate_entries(data, version[1]):
                 name = str(json.loads(key)[0])
                 if name.endswith(_SUFFIXES):
-                    places.setdefault(name, []).append(position)
+                    places.setdefault(name, []).append(position // 8)
             known = self._known[slot] = version, places
         return known[1]
 
 
-def _number(data: bytes, position: int) -> float:
-    return max(0.0, file_format.value(data, position))
+def _read(path: str) -> tuple[int, bytes]:
+    """Return the inode of a file, and what it holds."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        return status.st_ino, os.read(fd, status.st_size)
+    finally:
+        os.close(fd)

@@ -168,7 +168,7 @@ class Aggregation:
                 (built.family for kind in self._kinds.values() for built in kind.families.values()),
                 key=lambda family: family.name,
             )
-        return Aggregate([family for family in self._all if _is_shown(family)], conflicts)
+        return Aggregate([family for family in self._all if family.size], conflicts)
 
     def _complete(self, kind: Kind) -> bool:
         """Build the families that new columns made incomplete; tell whether there were any."""
@@ -224,7 +224,7 @@ class Aggregation:
                     expired = now - child.changed > self._ttl
                     if expired != child.expired:
                         child.expired = expired
-                        family.texts.clear()
+                        family.changed()
 
     def _update(self, kind: Kind, files: list[File], now: float) -> None:
         if kind.stamps_changed:
@@ -247,7 +247,7 @@ class Aggregation:
             child.values = finish(raw)
             child.changed = now
             child.texts.clear()
-            family.texts.clear()
+            family.changed()
             if kind.mode == "mostrecent":
                 child.removed = raw[0] is _NOTHING
 
@@ -264,7 +264,7 @@ class Aggregation:
                 labels = tuple(sorted({**dict(key.labels), "pid": file.name.writer}.items()))
                 found[key.family][labels] = numbers[dense_file.FRONT + number]
         for name, (family, _) in kind.families.items():
-            family.texts.clear()
+            family.changed()
             known = {child.labels: child for child in family.children}
             family.children = []
             for labels, value in sorted(found[name].items()):
@@ -289,12 +289,15 @@ class Aggregation:
                         created[column] = stamp
         for family, sources in kind.families.values():
             for child, columns, _, _, _ in sources:
-                first = min(created[column] for column in columns)
-                child.created = first if math.isfinite(first) and kind.type != "gauge" else 0.0
-                child.removed = not any(alive[column] for column in columns)
-                child.templates.clear()
-                child.texts.clear()
-            family.texts.clear()
+                first = min([created[column] for column in columns])
+                since = first if math.isfinite(first) and kind.type != "gauge" else 0.0
+                # Of the most recent of several, its value tells: there may be none in spite of all entries.
+                removed = child.removed if kind.mode == "mostrecent" else not any(alive[column] for column in columns)
+                if since != child.created or removed != child.removed:
+                    child.created, child.removed = since, removed
+                    child.templates.clear()
+                    child.texts.clear()
+                    family.changed()
 
     # Exemplars
 
@@ -330,7 +333,7 @@ class Aggregation:
         if changed:
             for family in self._all:
                 if family.name in changed:
-                    family.texts.clear()
+                    family.changed()
 
 
 def _uses(kind: Kind, columns: Iterable[int] | None) -> Iterable[tuple[Family, Source]]:
@@ -373,10 +376,6 @@ def _kind_of(file: File) -> tuple[str, str]:
 
 # Stands for the number of a gauge that nobody has set.
 _NOTHING = float("nan")
-
-
-def _is_shown(family: Family) -> bool:
-    return any(not child.hidden for child in family.children)
 
 
 def _chosen(kind: Kind, files: list[File]) -> list[float]:

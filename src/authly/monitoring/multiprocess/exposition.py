@@ -8,9 +8,11 @@ import math
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from authly.monitoring.multiprocess.families import Child, Family, Labels
+from authly.monitoring.multiprocess.text import Text, plain
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -36,8 +38,16 @@ def _style(openmetrics: bool, constant: Labels) -> _Style:
     return _Style(f"{'openmetrics' if openmetrics else 'text'}{_labels(constant)}", openmetrics, constant)
 
 
+_END = Text(b"# EOF\n")
+
+
 def render(families: Iterable[Family], *, openmetrics: bool, constant: Labels = ()) -> bytes:
-    """Return the exposition of families that have different names.
+    """Return the exposition of families that have different names; see :func:`write`."""
+    return plain(write(families, openmetrics=openmetrics, constant=constant))
+
+
+def write(families: Iterable[Family], *, openmetrics: bool, constant: Labels = ()) -> list[Text]:
+    """Return the exposition of families that have different names, in pieces.
 
     Args:
         families: what to show, in this order.
@@ -50,11 +60,11 @@ def render(families: Iterable[Family], *, openmetrics: bool, constant: Labels = 
     for family in families:
         text = family.texts.get(key)
         if text is None:
-            text = family.texts[key] = _family(family, style)
+            text = family.texts[key] = Text(_family(family, style).encode("utf-8", "replace"))
         texts.append(text)
     if openmetrics:
-        texts.append("# EOF\n")
-    return "".join(texts).encode("utf-8", "replace")
+        texts.append(_END)
+    return texts
 
 
 def distinct(families: Iterable[Family]) -> list[Family]:
@@ -69,16 +79,22 @@ def distinct(families: Iterable[Family]) -> list[Family]:
     taken: set[str] = set()
     kept = []
     for family in families:
-        name = metric_name(family.name)
-        names = {name, *(name + suffix for suffix in _SUFFIXES.get(family.type, ()))}
+        names = _names(family.name, family.type)
         if taken.isdisjoint(names):
-            taken |= names
+            taken.update(names)
             kept.append(family)
-    return sorted(kept, key=lambda family: family.name)
+    return sorted(kept, key=attrgetter("name"))
+
+
+@lru_cache(maxsize=1024)
+def _names(name: str, type_: str) -> tuple[str, ...]:
+    """Return the names that a family takes."""
+    shown = metric_name(name)
+    return (shown, *(shown + suffix for suffix in _SUFFIXES.get(type_, ())))
 
 
 def _family(family: Family, style: _Style) -> str:
-    parts = [_head(family, openmetrics=style.openmetrics)]
+    parts = [_head(family.name, family.type, family.help, style.openmetrics)]
     key = style.key
     for child in family.children:
         if not child.hidden:
@@ -89,17 +105,19 @@ def _family(family: Family, style: _Style) -> str:
     return "".join(parts)
 
 
-def _head(family: Family, *, openmetrics: bool) -> str:
-    name = metric_name(family.name)
+# Collectors make their families anew at each scrape.
+@lru_cache(maxsize=256)
+def _head(name: str, type_: str, help_: str, openmetrics: bool) -> str:
+    name = metric_name(name)
     if openmetrics:
         unit = name.rpartition("_")[2]
         unit_line = f"# UNIT {name} {unit}\n" if unit in _UNITS and unit != name else ""
-        return f"# HELP {name} {_escape(family.help)}\n# TYPE {name} {family.type}\n{unit_line}"
+        return f"# HELP {name} {_escape(help_)}\n# TYPE {name} {type_}\n{unit_line}"
     # The text format names a counter as its samples are named; OpenMetrics without the suffix.
-    shown = f"{name}_total" if family.type == "counter" else name
+    shown = f"{name}_total" if type_ == "counter" else name
     # Here a quotation mark needs no escape in a help text, and gets none.
-    help_ = family.help.replace("\\", r"\\").replace("\n", r"\n")
-    return f"# HELP {shown} {help_}\n# TYPE {shown} {family.type}\n"
+    help_ = help_.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {shown} {help_}\n# TYPE {shown} {type_}\n"
 
 
 def _child(family: Family, child: Child, style: _Style) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from authly.monitoring.definitions import Definition
 from authly.monitoring.multiprocess.exemplars import Exemplar
+from authly.monitoring.multiprocess.text import Text
 
 Labels = tuple[tuple[str, str], ...]
 Numbers = tuple[float, ...]
@@ -104,25 +105,28 @@ class Family:
         children: in the order of their labels.
     """
 
-    __slots__ = ("children", "help", "name", "texts", "type")
+    __slots__ = ("_size", "children", "help", "name", "texts", "type")
 
     def __init__(self, name: str, type_: str, help_: str, children: Iterable[Child] = ()) -> None:
         self.name = name
         self.type = type_
         self.help = help_
         self.children = list(children)
-        # What an exposition made of it, by format; emptied when anything in it changes.
-        self.texts: dict[str, str] = {}
+        # What an exposition made of it, by format, and how many samples are shown; -1 where nobody has counted yet.
+        self.texts: dict[str, Text] = {}
+        self._size = -1
+
+    def changed(self) -> None:
+        """Forget what was made of it: to be called when anything in it changes."""
+        self.texts.clear()
+        self._size = -1
 
     @classmethod
     def of(cls, name: str, type_: str, help_: str, samples: Iterable[Sample]) -> "Family":
         """Return a family of given samples."""
-        child = Child((), ())
         listed = list(samples)
-        child.names = tuple((sample.name, sample.labels) for sample in listed)
-        child.values = tuple(sample.value for sample in listed)
-        child.templates = _templates(child.names)
-        return cls(name, type_, help_, [child])
+        names = tuple([(sample.name, sample.labels) for sample in listed])
+        return cls._of(name, type_, help_, names, [sample.value for sample in listed])
 
     @classmethod
     def defined(cls, definition: Definition, values: Iterable[tuple[Labels, float]]) -> "Family":
@@ -132,13 +136,36 @@ class Family:
             definition: of a counter or a gauge.
             values: labels and numbers.
         """
-        samples = [Sample(definition.name, labels, float(value)) for labels, value in values]
-        return cls.of(definition.family, definition.type, definition.help, samples)
+        name = definition.name
+        pairs = [((name, labels), float(value)) for labels, value in values]
+        return cls.named(definition, tuple([named for named, _ in pairs]), [value for _, value in pairs])
+
+    @classmethod
+    def named(cls, definition: Definition, names: tuple[tuple[str, Labels], ...], values: Iterable[float]) -> "Family":
+        """Return a family of samples whose names are known.
+
+        Args:
+            definition: of the family.
+            names: the name and labels of each sample, in the order in which they are shown.
+            values: the number of each.
+        """
+        return cls._of(definition.family, definition.type, definition.help, names, values)
+
+    @classmethod
+    def _of(
+        cls, name: str, type_: str, help_: str, names: tuple[tuple[str, Labels], ...], values: Iterable[float]
+    ) -> "Family":
+        child = Child((), names)
+        child.values = tuple(values)
+        child.templates = _templates(names)
+        return cls(name, type_, help_, [child])
 
     @property
     def size(self) -> int:
         """How many samples are shown."""
-        return sum(len(child.names) for child in self.children if not child.hidden)
+        if self._size < 0:
+            self._size = sum([len(child.names) for child in self.children if not child.hidden])
+        return self._size
 
     @property
     def samples(self) -> list[Sample]:

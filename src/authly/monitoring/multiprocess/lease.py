@@ -15,6 +15,8 @@ from authly.monitoring.multiprocess import ofd_lock
 # The letters of lock files: slots of processes that write metrics, and of Gunicorn masters.
 WRITER = "s"
 MASTER = "m"
+# More than a process id has digits.
+_MAX_PID = 32
 _LOCK_FILE = re.compile(r"([ms])(0|[1-9][0-9]*)\.lock")
 
 
@@ -76,7 +78,8 @@ class Lease:
 def is_held(directory: Path, slot: int, letter: str = WRITER) -> bool:
     """Tell whether a process holds a slot, without disturbing one that is about to lease it."""
     try:
-        fd = os.open(lock_path(directory, slot, letter), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Many times at each scrape: without a path object.
+        fd = os.open(f"{directory}/{letter}{slot}.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
@@ -93,13 +96,17 @@ def parse_lock_name(name: str) -> int | None:
 def holder_pid(directory: Path, slot: int) -> int | None:
     """Return the process id that the holder of a slot wrote down, if it is readable."""
     try:
-        return int(lock_path(directory, slot).read_bytes())
+        fd = os.open(f"{directory}/{WRITER}{slot}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return int(os.read(fd, _MAX_PID))
+        finally:
+            os.close(fd)
     except (OSError, ValueError):
         return None
 
 
 def held_slots(directory: Path, letter: str = WRITER) -> list[int]:
     """Return the slots that processes hold at this moment, in order."""
-    matches = (_LOCK_FILE.fullmatch(name) for name in os.listdir(directory))
-    slots = sorted(int(match[2]) for match in matches if match and match[1] == letter)
+    names = [name for name in os.listdir(directory) if name.startswith(letter)]
+    slots = sorted(int(match[2]) for name in names if (match := _LOCK_FILE.fullmatch(name)))
     return [slot for slot in slots if is_held(directory, slot, letter)]

@@ -1,5 +1,6 @@
 """How collectors are run: beside the scrape, one thread each at most, and none of them at the cost of the others."""
 
+import functools
 import itertools
 import threading
 import time
@@ -45,22 +46,19 @@ class Held:
     def __init__(self, name: str = "held") -> None:
         self.name = name
         self.asked = 0
-        self.threads: list[threading.Thread] = []
-        self.proceed = threading.Event()
+        self.threads: set[int] = set()
+        self.permits = threading.Semaphore(0)
 
     def collect(self) -> list[Family]:
         """Wait."""
         self.asked += 1
-        self.threads.append(threading.current_thread())
-        self.proceed.wait(PATIENCE)
+        self.threads.add(threading.get_ident())
+        self.permits.acquire(timeout=PATIENCE)
         return [gauge("held", self.asked)]
 
     def let_go(self) -> None:
-        """Let it answer, and wait until its thread has ended."""
-        self.proceed.set()
-        for thread in self.threads:
-            thread.join(PATIENCE)
-        self.proceed.clear()
+        """Let it answer once."""
+        self.permits.release()
 
 
 @pytest.fixture
@@ -100,6 +98,26 @@ def test_each_collector_runs_in_a_thread_of_its_own() -> None:
     assert not found.is_partial
 
 
+def test_they_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that do not take long run one after the other."""
+    monkeypatch.setattr("authly.monitoring.exporter.collectors.runner.TURN_SECONDS", PATIENCE)
+    running: list[str] = []
+    seen: list[list[str]] = []
+
+    def collect(name: str) -> list[Family]:
+        running.append(name)
+        for _ in range(20):
+            # Whoever waits for the interpreter gets it.
+            time.sleep(0)
+            seen.append(running.copy())
+        running.remove(name)
+        return [gauge(name)]
+
+    found = finished(runner_of(*(One(name, functools.partial(collect, name)) for name in "abc")).begin())
+    assert successes(found) == dict.fromkeys("abc", True)
+    assert sorted(map(tuple, seen)) == [(name,) for name in "abc" for _ in range(20)]
+
+
 def test_one_that_stalls_is_left_behind_at_the_deadline(held: Held) -> None:
     """The others are there, it is not, and it is reported once."""
     lines: list[str] = []
@@ -122,6 +140,7 @@ def test_one_that_stalls_is_not_started_again_and_holds_up_no_other_scrape(held:
     lines: list[str] = []
     runner = runner_of(held, lines=lines)
     first = runner.begin()
+    wait_until(lambda: held.asked == 1)
     assert not first.ready
     assert successes(first.finish()) == {"held": False}
     durations = []
@@ -134,12 +153,14 @@ def test_one_that_stalls_is_not_started_again_and_holds_up_no_other_scrape(held:
     assert durations == sorted(durations)
     assert held.asked == 1
     held.let_go()
+    wait_until(lambda: first.ready)
     # What it measured for a scrape that is long over is shown by none; it is asked again, and works.
     again = runner.begin()
     wait_until(lambda: held.asked == 2)
     held.let_go()
     found = finished(again)
     assert found.families["held"][0].samples[0].value == 2
+    assert len(held.threads) == 1
     assert lines[1:] == ["The collector held works again."]
 
 

@@ -137,14 +137,14 @@ def key(metric: str, sample: str | None = None, labels: dict[str, str] | None = 
     return json.dumps([metric, sample or metric, labels or {}, help_], sort_keys=True)
 
 
-def metric_file(entries: Iterable[Entry], unused: int = 0) -> bytes:
+def metric_file(entries: Iterable[Entry], unused: int = 0, removals: int = 0) -> bytes:
     """Return the bytes of a metric file, written down here independently of the code under test."""
     body = b""
     for text, value, timestamp in entries:
         encoded = text.encode()
         padded = encoded + b" " * (8 - (len(encoded) + 4) % 8)
         body += struct.pack(f"i{len(padded)}sdd", len(encoded), padded, value, timestamp)
-    return struct.pack("ii", 8 + len(body), 0) + body + bytes(unused)
+    return struct.pack("iHH", 8 + len(body), 0, removals) + body + bytes(unused)
 
 
 class File(NamedTuple):

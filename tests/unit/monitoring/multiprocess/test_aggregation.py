@@ -4,6 +4,8 @@ import itertools
 import json
 import math
 import random
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from authly.monitoring.multiprocess import file_format
 from authly.monitoring.multiprocess.aggregation import Aggregate
+from authly.monitoring.multiprocess.collector import DirectoryCollector
 from authly.monitoring.multiprocess.families import Sample
-from tests.unit.monitoring.multiprocess.support import Entry, File, aggregate, key
+from tests.unit.monitoring.multiprocess.support import Entry, File, aggregate, key, metric_file
 
 NUMBERS = st.integers(-1000, 1000).map(float)
 
@@ -267,6 +270,24 @@ def test_any_json_is_a_key_or_a_conflict(texts: list[str], type_: str) -> None:
     result = aggregate([good, file(type_, "s1", *((text, 5.0, 1.0) for text in texts))])
     assert ("good one_total", {}, 1.0) in samples(result)
     assert 0 <= result.conflicts <= len(texts)
+
+
+def test_a_gauge_that_nobody_has_set_stays_hidden(tmp_path: Path) -> None:
+    """One that has no most recent value has none either when other series come into being or are removed."""
+    path = tmp_path / "gauge_mostrecent_s0.db"
+    collector = DirectoryCollector(tmp_path, time.monotonic)
+    unset = gauge(0.0, 0.0, n="unset")
+    shown = [("g", {"n": "1"}, 5.0)], [("g", {"n": "1"}, 5.0), ("g", {"n": "2"}, 6.0)]
+    for entries, expected in (
+        ([unset, gauge(5.0, 1.0, n="1")], shown[0]),
+        ([unset, gauge(5.0, 1.0, n="1"), gauge(6.0, 2.0, n="2")], shown[1]),
+        ([unset, gauge(5.0, 1.0, n="1"), gauge(6.0, -2.0, n="2")], shown[0]),
+    ):
+        # In place: the reader knows a file by its inode.
+        with path.open("r+b" if path.exists() else "wb") as target:
+            target.write(metric_file(entries, removals=len(entries)))
+        found = collector.collect().families
+        assert [(s.name, dict(s.labels), s.value) for family in found for s in family.samples] == expected
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("min", -1.0), ("max", 2.0), ("mostrecent", 2.0), ("sum", 1.0)])

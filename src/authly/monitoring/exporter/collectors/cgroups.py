@@ -4,10 +4,11 @@ Sources: cgroups(7), proc(5), and of the Linux kernel's administration guide "Co
 Controller" (version 1). A limit set anywhere above a group holds for it too, and so the lowest one counts.
 """
 
-import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+from authly.monitoring.exporter import kernel_files
 
 PROC = Path("/proc")
 
@@ -35,19 +36,23 @@ class Hierarchy(NamedTuple):
 
     Args:
         version: 1 or 2.
-        group: the folder of the process's group.
-        mount: the folder at the top.
+        folders: that of the process's group and all above it that can be seen, from the bottom to the top.
     """
 
     version: int
-    group: Path
-    mount: Path
+    folders: tuple[str, ...]
 
-    @property
-    def folders(self) -> list[str]:
-        """The group and all above it that can be seen, from the bottom to the top."""
-        seen = [folder for folder in (self.group, *self.group.parents) if folder.is_relative_to(self.mount)]
-        return [str(folder) for folder in seen]
+    @classmethod
+    def of(cls, version: int, group: Path, mount: Path) -> "Hierarchy":
+        """Return the hierarchy of a group.
+
+        Args:
+            version: 1 or 2.
+            group: the folder of the process's group.
+            mount: the folder at the top.
+        """
+        seen = (folder for folder in (group, *group.parents) if folder.is_relative_to(mount))
+        return cls(version, tuple(map(str, seen)))
 
 
 class Container:
@@ -106,9 +111,9 @@ def _mount(line: str, controller: str, version: int, path: str) -> Hierarchy | N
     root, mount = _unescaped(fields[3]), Path(_unescaped(fields[4]))
     # In a container without a namespace for its groups, the path is the host's, and so is the root of the mount.
     if PurePosixPath(path).is_relative_to(root) and ".." not in path.split("/"):
-        return Hierarchy(version, mount / PurePosixPath(path).relative_to(root), mount)
+        return Hierarchy.of(version, mount / PurePosixPath(path).relative_to(root), mount)
     # A process that was moved, or a mount from elsewhere: its top is what can be seen.
-    return Hierarchy(version, mount, mount)
+    return Hierarchy.of(version, mount, mount)
 
 
 def _memory(hierarchy: Hierarchy) -> tuple[float | None, float | None]:
@@ -117,7 +122,7 @@ def _memory(hierarchy: Hierarchy) -> tuple[float | None, float | None]:
         if hierarchy.version == 1
         else ("memory.max", "memory.current")
     )
-    lowest, where = None, str(hierarchy.group)
+    lowest, where = None, hierarchy.folders[0]
     for folder in hierarchy.folders:
         limit = _number(_read(f"{folder}/{limit_name}"))
         if limit is not None and limit < _UNLIMITED and (lowest is None or limit < lowest):
@@ -149,16 +154,9 @@ def _number(text: str) -> float | None:
 def _read(path: str | Path) -> str:
     """Return what a file holds; nothing if it is not there, or not to be read."""
     try:
-        # Without the buffers and decoders of a file object: it is done at each scrape.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return kernel_files.read(str(path)).decode(errors="replace")
     except OSError:
         return ""
-    try:
-        return b"".join(iter(lambda: os.read(descriptor, 65536), b"")).decode(errors="replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
 
 
 def _unescaped(field: str) -> str:

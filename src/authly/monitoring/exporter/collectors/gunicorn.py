@@ -5,6 +5,8 @@ moment of a scrape: the master says which processes and listeners there are, and
 that hangs, a master that hangs: neither keeps this from being told.
 """
 
+import os
+import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -225,7 +227,7 @@ class GunicornCollector:
         wanted = {facts.name: (facts, master.backlog) for master in here for facts in master.listeners}
         if not wanted:
             return []
-        queues = listen_queues(unix=any(not facts.port for facts, _ in wanted.values()))
+        queues = listen_queues({_family(facts) for facts, _ in wanted.values()})
         found = []
         for facts, backlog in wanted.values():
             matching = [queue for queue in queues if _is_of(queue, facts)]
@@ -279,10 +281,16 @@ def _of_listeners(snapshot: Snapshot) -> list[Family]:
 def _heartbeat(master: MasterFacts, worker: WorkerFacts) -> float | None:
     """Return the modification time of a worker's heartbeat file, which has no name any more but the master's fd."""
     try:
-        status = Path(f"/proc/{master.pid}/fd/{worker.heartbeat_fd}").stat()
+        status = os.stat(f"/proc/{master.pid}/fd/{worker.heartbeat_fd}")  # noqa: PTH116 - for each worker, at each scrape
     except OSError:
         return None
     return status.st_mtime if status.st_ino == worker.heartbeat_inode else None
+
+
+def _family(facts: ListenerFacts) -> socket.AddressFamily:
+    if not facts.port:
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in facts.host else socket.AF_INET
 
 
 def _is_of(queue: ListenQueue, facts: ListenerFacts) -> bool:

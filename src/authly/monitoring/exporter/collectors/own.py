@@ -2,12 +2,13 @@
 
 import os
 import platform
+from itertools import accumulate
 from pathlib import Path
 
 from authly import __version__
 from authly.monitoring.definitions import Definition, closed, described
 from authly.monitoring.multiprocess.collector import Collection
-from authly.monitoring.multiprocess.families import Family, Sample
+from authly.monitoring.multiprocess.families import Family, Labels
 from authly.monitoring.multiprocess.reader import SKIP_REASONS
 
 OUTCOMES = ("success", "partial", "directory_error", "rate_limited")
@@ -96,16 +97,18 @@ class _Histogram:
         self.sum += amount
         self.buckets[next(index for index, edge in enumerate(_EDGES) if amount <= edge)] += 1
 
-    def samples(self, name: str, label: tuple[str, str]) -> list[Sample]:
-        samples = []
-        count = 0
-        for edge, got in zip(_EDGES, self.buckets, strict=True):
-            count += got
-            le = "+Inf" if edge == _EDGES[-1] else repr(edge)
-            samples.append(Sample(f"{name}_bucket", (("le", le), label), float(count)))
-        samples.append(Sample(f"{name}_count", (label,), float(count)))
-        samples.append(Sample(f"{name}_sum", (label,), self.sum))
-        return samples
+    def values(self) -> list[float]:
+        counts = list(map(float, accumulate(self.buckets)))
+        return [*counts, counts[-1], self.sum]
+
+
+def _names(name: str, label: tuple[str, str]) -> list[tuple[str, Labels]]:
+    """Return the names and labels of what a histogram has for values."""
+    buckets = [(f"{name}_bucket", (("le", "+Inf" if edge == _EDGES[-1] else repr(edge)), label)) for edge in _EDGES]
+    return [*buckets, (f"{name}_count", (label,)), (f"{name}_sum", (label,))]
+
+
+_DURATION_NAMES = tuple(named for phase in sorted(PHASES) for named in _names(SCRAPE_DURATION.name, ("phase", phase)))
 
 
 class OwnCollector:
@@ -131,15 +134,11 @@ class OwnCollector:
             directory: the directory; None if metrics have none.
         """
         info = (("python_version", platform.python_version()), ("version", __version__))
-        durations = [
-            sample
-            for phase in sorted(PHASES)
-            for sample in self._durations[phase].samples(SCRAPE_DURATION.name, ("phase", phase))
-        ]
+        durations = [value for phase in sorted(PHASES) for value in self._durations[phase].values()]
         families = [
             Family.defined(BUILD_INFO, [(info, 1.0)]),
             Family.defined(DIRECTORY_UP, [((), 0.0 if collection is None else 1.0)]),
-            Family.of(SCRAPE_DURATION.family, SCRAPE_DURATION.type, SCRAPE_DURATION.help, durations),
+            Family.named(SCRAPE_DURATION, _DURATION_NAMES, durations),
             Family.defined(SCRAPES, [((("outcome", each),), self._scrapes[each]) for each in sorted(OUTCOMES)]),
         ]
         if collection is not None:

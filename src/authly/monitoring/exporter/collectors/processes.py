@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 import psutil
 
-_SWITCHES = re.compile(rb"^(?:non)?voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
+from authly.monitoring.exporter import kernel_files
+
+_SWITCHES = re.compile(rb"\nvoluntary_ctxt_switches:\s+(\d+)\nnonvoluntary_ctxt_switches:\s+(\d+)")
+_SWITCHES_BEGIN = b"\nvoluntary_ctxt_switches:"
 # Set in the flags of a process that was forked and has not executed anything since (include/linux/sched.h).
 _PF_FORKNOEXEC = 0x40
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -63,6 +66,7 @@ class Stat(NamedTuple):
         is_zombie: whether it only waits to be reaped.
         parent: its number.
         is_copy: whether it was forked and has not executed anything since.
+        threads: how many.
         cpu: its own processor time.
         ended_children: that of those children that it has waited for, and of theirs.
         vms: address space in bytes.
@@ -73,6 +77,7 @@ class Stat(NamedTuple):
     is_zombie: bool
     parent: int
     is_copy: bool
+    threads: int
     cpu: Cpu
     ended_children: Cpu
     vms: int
@@ -205,7 +210,7 @@ class Processes:
         if not found.is_zombie:
             with contextlib.suppress(*_GONE):
                 process = self._process(found.identity)
-                switches = dict(_switches(process.pid))
+                switches = dict(_switches(found))
                 return Usage(
                     found.cpu,
                     found.ended_children,
@@ -227,8 +232,7 @@ def stat(pid: int) -> Stat:
         ProcessLookupError: the process is gone.
         FileNotFoundError: likewise.
     """
-    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - lighter
-        text = file.read()
+    text = kernel_files.read(f"/proc/{pid}/stat")
     # The name is in parentheses and may hold anything, a closing one too. proc(5) counts it as the second field.
     fields = [b"", b"", b"", *text.rpartition(b")")[2].split()]
     return Stat(
@@ -236,6 +240,7 @@ def stat(pid: int) -> Stat:
         fields[3] == b"Z",
         int(fields[4]),
         bool(int(fields[9]) & _PF_FORKNOEXEC),
+        int(fields[20]),
         Cpu(int(fields[14]) / _TICKS, int(fields[15]) / _TICKS),
         Cpu(int(fields[16]) / _TICKS, int(fields[17]) / _TICKS),
         int(fields[23]),
@@ -246,22 +251,23 @@ def stat(pid: int) -> Stat:
 def _children(pid: int) -> set[int]:
     try:
         # Gunicorn forks in its main thread.
-        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:  # noqa: PTH123
-            return {int(child) for child in file.read().split()}
+        return {int(child) for child in kernel_files.read(f"/proc/{pid}/task/{pid}/children").split()}
     except FileNotFoundError:
         # A kernel without that list: psutil asks every process of the machine for its parent.
         return {child.pid for child in psutil.Process(pid).children()}
 
 
-def _switches(pid: int) -> Iterator[tuple[int, tuple[int, int]]]:
+def _switches(process: Stat) -> Iterator[tuple[int, tuple[int, int]]]:
     # The kernel counts them for each thread; those of the process would be those of its first one.
+    pid = process.identity.pid
     with contextlib.suppress(*_GONE):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            path = f"/proc/{pid}/task/{thread}/status"
-            with contextlib.suppress(*_GONE), open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                found = _SWITCHES.findall(file.read())
-                if len(found) == 2:
-                    yield int(thread), (int(found[0]), int(found[1]))
+        for thread in [str(pid)] if process.threads == 1 else os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(*_GONE):
+                status = kernel_files.read(f"/proc/{pid}/task/{thread}/status")
+                # Near the end, and quicker found than an expression is tried at each character before.
+                found = _SWITCHES.match(status, max(0, status.find(_SWITCHES_BEGIN)))
+                if found:
+                    yield int(thread), (int(found[1]), int(found[2]))
 
 
 def _permitted(read: Callable[[], int]) -> int | None:

@@ -1,13 +1,15 @@
 """Runs the collectors of a scrape beside it, each at its own risk, and tells how each of them did.
 
 A collector is other people's code, or reads what may not answer: it can raise, stall, end the thread it runs in or
-return more than anybody wants. Each runs in a thread of its own, of which there is at most one; the scrape waits until
-its deadline and goes on without those that are not done.
+return more than anybody wants. Each runs in a thread of its own, which stays for the next scrape; a scrape waits until
+its deadline and goes on without those that are not done. They take turns all the same, as long as turns are short:
+threads that compete for the interpreter cost more than what they do.
 """
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from authly.monitoring.definitions import Definition, described
@@ -44,6 +46,9 @@ MAX_SAMPLES = 10_000
 
 MAX_CHARACTERS = 4_000_000
 """How many characters the names, labels and help texts of one collector may have."""
+
+TURN_SECONDS = 0.1
+"""How long a collector waits for those before it; then it runs beside them."""
 
 _MAX_WORDS = 500
 
@@ -126,9 +131,14 @@ class Round:
 
     def notify(self, wake: Callable[[], None]) -> None:
         """Have something called, in any thread, whenever ``ready`` may have become true."""
+
         # The list first and then the flag, in the thread the other way round: one of both sees the other.
+        def wake_at_the_end() -> None:
+            if self.ready:
+                wake()
+
         for run in self._awaited:
-            run.wakes.append(wake)
+            run.wakes.append(wake_at_the_end)
 
     def wait(self, until: float) -> None:
         """Wait until it is ready.
@@ -183,6 +193,8 @@ class Runner:
         self._collectors = tuple(collectors)
         self._report = report
         self._runs: dict[str, _Run] = {}
+        # What wakes the thread of each collector: a run, and the lock that its turn is.
+        self._orders: dict[str, SimpleQueue[tuple[_Run, threading.Lock]]] = {}
         self._failing: set[str] = set()
 
     def load(self) -> None:
@@ -202,11 +214,13 @@ class Runner:
             collectors: which of them; all if it is None.
         """
         runs = []
+        # Of this round alone: one that an earlier round left behind keeps nobody waiting.
+        turn = threading.Lock()
         for collector in self._collectors if collectors is None else collectors:
             run = self._runs.get(collector.name)
             if run is None or run.ended.is_set():
                 run = self._runs[collector.name] = _Run(self.clock())
-                self._start(collector, run)
+                self._start(collector, run, turn)
             runs.append((collector, run))
         return Round(self, runs)
 
@@ -219,16 +233,28 @@ class Runner:
             self._failing.remove(name)
             self._report(f"The collector {name} works again.")
 
-    def _start(self, collector: Collector, run: _Run) -> None:
-        # A daemon, because a stalled collector must not keep the process from ending.
-        thread = threading.Thread(target=self._run, args=(collector, run), name=collector.name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # no more threads for this process
-            run.problem = _failed(error)
-            run.ended.set()
+    def _start(self, collector: Collector, run: _Run, turn: threading.Lock) -> None:
+        orders = self._orders.get(collector.name)
+        if orders is None:
+            orders = SimpleQueue()
+            # A daemon, because a stalled collector must not keep the process from ending.
+            thread = threading.Thread(target=self._work, args=(collector, orders), name=collector.name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads for this process
+                run.problem = _failed(error)
+                run.ended.set()
+                return
+            self._orders[collector.name] = orders
+        orders.put((run, turn))
 
-    def _run(self, collector: Collector, run: _Run) -> None:
+    def _work(self, collector: Collector, orders: "SimpleQueue[tuple[_Run, threading.Lock]]") -> None:
+        while True:
+            self._run(collector, *orders.get())
+
+    def _run(self, collector: Collector, run: _Run, turn: threading.Lock) -> None:
+        is_alone = turn.acquire(timeout=TURN_SECONDS)
+        run.began = self.clock()
         try:
             run.families = bounded(collector.collect())
         except CollectorError as error:
@@ -238,6 +264,8 @@ class Runner:
             run.problem = _failed(error)
         finally:
             run.seconds = self.clock() - run.began
+            if is_alone:
+                turn.release()
             run.ended.set()
             for wake in run.wakes:
                 wake()

@@ -208,7 +208,7 @@ class SystemCollector:
             *self._times(found),
             *container_families(self._container.limits()),
         ]
-        return [family for family in families if family.samples]
+        return [family for family in families if family.size]
 
     def _look(self) -> Tree:
         for _ in range(_ATTEMPTS):
