@@ -38,6 +38,7 @@ class File:
         "dense_fd",
         "dense_inode",
         "fd",
+        "header",
         "inode",
         "name",
         "parsed",
@@ -55,7 +56,8 @@ class File:
         # The dense file: open for reading, or -1; and the inode of the one that was looked at last.
         self.dense_fd = -1
         self.dense_inode = 0
-        # In bytes.
+        # The header when the file was read last, or None; and its size in bytes.
+        self.header: bytes | None = None
         self.size = 0
         # The index of each entry's value among the cells of the file, in the order of the file, and its timestamp when
         # entries were last added or removed.
@@ -227,23 +229,26 @@ class Reader:
     def _refresh(self, file: File) -> None:
         try:
             header = os.pread(file.fd, file_format.HEADER_SIZE, 0)
-            file.size = os.fstat(file.fd).st_size
-            used = file_format.used_bytes(header, file.size)
-            if used < file.parsed:
-                if file.positions:
-                    raise CorruptFileError("shorter than it was")
-                return
+            size = os.fstat(file.fd).st_size
             cells: memoryview[float] | None = None
-            removals = file_format.removals(header)
-            if used > file.parsed:
-                cells = self._copy(file, used)
-                self._parse(file, used, cells)
-            elif removals != file.removals and file.positions:
-                cells = self._copy(file, used)
-                file.stamps = _stamps(file, cells)
-                self._plan.update_stamps(file)
-            file.removals = removals
-            data = _dense(file) or _gathered(file, cells or self._copy(file, used))
+            if header != file.header or size != file.size:
+                file.size = size
+                used = file_format.used_bytes(header, size)
+                if used < file.parsed:
+                    if file.positions:
+                        raise CorruptFileError("shorter than it was")
+                    return
+                removals = file_format.removals(header)
+                if used > file.parsed:
+                    cells = self._copy(file, used)
+                    self._parse(file, used, cells)
+                elif removals != file.removals and file.positions:
+                    cells = self._copy(file, used)
+                    file.stamps = _stamps(file, cells)
+                    self._plan.update_stamps(file)
+                file.removals = removals
+                file.header = header
+            data = _dense(file) or _gathered(file, cells or self._copy(file, file.parsed))
         except CorruptFileError as error:
             raise _SkippedError("corrupt") from error
         except OSError as error:

@@ -13,9 +13,11 @@ import psutil
 import pytest
 
 from authly.monitoring.exporter.collectors import processes
-from authly.monitoring.exporter.collectors.processes import Cpu, Identity, Processes, Tree, Usage, stat
+from authly.monitoring.exporter.collectors.processes import Cpu, Identity, Processes, Stat, Tree, stat
 from authly.monitoring.exporter.collectors.system import (
     CPU_MODES,
+    DETAIL_SECONDS,
+    MEMORY_SECONDS,
     MEMORY_TYPES,
     SWITCH_KINDS,
     Instance,
@@ -255,33 +257,45 @@ def test_a_child_that_the_kernel_forgets_to_list_is_still_there(
 
 def test_switches_are_those_of_all_threads(master: Master) -> None:
     """They are counted from the collector's start, and never fall."""
-    collector = SystemCollector(Instance(master.pid))
+    now = 100.0
+    collector = SystemCollector(Instance(master.pid), lambda: now)
     collect(collector)
     worker = master.worker()
     seen = collect(collector)["authly_context_switches_total", "voluntary", "worker"]
     # Two threads, each of which has gone to sleep.
     assert seen >= 2
+    assert collect(collector)["authly_context_switches_total", "voluntary", "worker"] == seen
+    os.kill(worker, signal.SIGSTOP)
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: process_state(worker) == "S")
+    now += DETAIL_SECONDS
+    later = collect(collector)["authly_context_switches_total", "voluntary", "worker"]
+    assert later > seen
+    seen = later
     master.kill(worker)
     assert collect(collector)["authly_context_switches_total", "voluntary", "worker"] == seen
 
 
-def test_costly_figures_are_asked_for_now_and_then(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PSS and USS are up to fifteen seconds old; those of a process that is new are read at once."""
+@pytest.mark.parametrize(("what", "seconds"), [("memory", MEMORY_SECONDS), ("detail", DETAIL_SECONDS)])
+def test_costly_figures_are_asked_for_now_and_then(
+    what: str, seconds: float, master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are only so many seconds old; those of a process that is new are read at once."""
     now = 100.0
     asked: list[int] = []
-    detail = Processes.detail
+    look = getattr(Processes, what)
 
-    def counted(processes_: Processes, identity: Identity) -> processes.Detail | None:
+    def counted(processes_: Processes, identity: Identity) -> Any:
         asked.append(identity.pid)
-        return detail(processes_, identity)
+        return look(processes_, identity)
 
-    monkeypatch.setattr(Processes, "detail", counted)
+    monkeypatch.setattr(Processes, what, counted)
     collector = SystemCollector(Instance(master.pid), lambda: now)
     first = master.worker()
     collect(collector)
     assert sorted(asked) == sorted([os.getpid(), master.pid, first])
     second = master.worker()
-    now += 14.9
+    now += seconds - 0.1
     collect(collector)
     assert asked[3:] == [second]
     now += 0.2
@@ -352,12 +366,12 @@ def test_a_ledger_never_falls() -> None:
 def test_an_inconsistent_tree_does_not_let_the_sum_fall() -> None:
     """Where a worker was counted both as living and as dead, the sum waits until the truth has caught up."""
 
-    def used(seconds: float, ended: float = 0.0) -> Usage:
-        return Usage(Cpu(seconds), Cpu(ended), 1, 1, 1, 1, 1, {})
+    def process(pid: int, seconds: float, ended: float = 0.0) -> Stat:
+        return Stat(Identity(pid, 0), False, 1, False, 1, Cpu(seconds), Cpu(ended), 1, 1)
 
     def tree(ended: float, *living: float) -> Tree:
-        workers = {Identity(number, 0): used(seconds) for number, seconds in enumerate(living)}
-        return Tree((Identity(99, 0), used(0, ended)), (Identity(98, 0), used(0)), workers, {}, False)
+        workers = {Identity(pid, 0): process(pid, seconds) for pid, seconds in enumerate(living)}
+        return Tree(process(99, 0, ended), process(98, 0), workers, {}, False)
 
     total = WorkerCpu(Cpu(1.0))
     assert total.total(tree(1.0, 2.0)).user == 2.0

@@ -14,8 +14,7 @@ import psutil
 
 from authly.monitoring.exporter import kernel_files
 
-_SWITCHES = re.compile(rb"\nvoluntary_ctxt_switches:\s+(\d+)\nnonvoluntary_ctxt_switches:\s+(\d+)")
-_SWITCHES_BEGIN = b"\nvoluntary_ctxt_switches:"
+_SWITCHES = re.compile(rb"^(?:non)?voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
 # Set in the flags of a process that was forked and has not executed anything since (include/linux/sched.h).
 _PF_FORKNOEXEC = 0x40
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -84,40 +83,25 @@ class Stat(NamedTuple):
     rss: int
 
 
-class Usage(NamedTuple):
-    """What one process uses at this moment; a sum where several threads do.
+class Detail(NamedTuple):
+    """What takes a file for each process and thread to read.
 
     Args:
-        cpu: its own.
-        ended_children: processor time of those children that it has waited for.
-        rss: resident memory in bytes.
-        vms: address space in bytes.
-        threads: how many.
         descriptors: how many it has open; None where that is not permitted.
         descriptor_limit: how many it may have; None likewise.
         switches: voluntary and involuntary ones of each thread, by its number.
     """
 
-    cpu: Cpu
-    ended_children: Cpu
-    rss: int
-    vms: int
-    threads: int
     descriptors: int | None
     descriptor_limit: int | None
     switches: dict[int, tuple[int, int]]
 
-    @property
-    def is_living(self) -> bool:
-        """Whether it does more than wait to be reaped."""
-        return self.threads > 0
 
+class Memory(NamedTuple):
+    """Memory page by page, in bytes; None where it is not permitted to look."""
 
-class Detail(NamedTuple):
-    """Memory that is costly to ask for, in bytes."""
-
-    pss: int
-    uss: int
+    pss: int | None
+    uss: int | None
 
 
 class Tree(NamedTuple):
@@ -131,9 +115,9 @@ class Tree(NamedTuple):
         is_consistent: whether the master has waited for none of them meanwhile.
     """
 
-    master: tuple[Identity, Usage] | None
-    exporter: tuple[Identity, Usage]
-    workers: dict[Identity, Usage]
+    master: Stat | None
+    exporter: Stat
+    workers: dict[Identity, Stat]
     others: dict[Identity, Cpu]
     is_consistent: bool
 
@@ -158,42 +142,52 @@ class Processes:
         Raises:
             ProcessLookupError: the master is gone.
         """
-        own = stat(os.getpid())
-        exporter = own.identity, self._usage(own)
-        workers: dict[Identity, Usage] = {}
+        exporter = stat(os.getpid())
+        workers: dict[Identity, Stat] = {}
         others: dict[Identity, Cpu] = {}
-        master: tuple[Identity, Usage] | None = None
+        master: Stat | None = None
         is_consistent = True
         if self._master:
             before = stat(self._master)
             for pid in sorted(_children(self._master) | self._children):
                 with contextlib.suppress(*_GONE):
                     child = stat(pid)
-                    if child.parent != self._master or child.identity == own.identity:
+                    if child.parent != self._master or child.identity == exporter.identity:
                         continue
                     # Gunicorn's workers are copies of the master. The exporter and a master that takes over (SIGUSR2)
                     # are children too, but execute a program of their own.
                     if child.is_copy:
-                        workers[child.identity] = self._usage(child)
+                        workers[child.identity] = child
                     else:
                         others[child.identity] = child.cpu.plus(child.ended_children)
-            after = stat(self._master)
-            master = after.identity, self._usage(after)
-            is_consistent = before.ended_children == after.ended_children
+            master = stat(self._master)
+            is_consistent = before.ended_children == master.ended_children
         self._children = {identity.pid for identity in (*workers, *others)}
-        alive = {own.identity, *workers, *([master[0]] if master else ())}
+        alive = {exporter.identity, *workers, *([master.identity] if master else ())}
         self._known = {identity: process for identity, process in self._known.items() if identity in alive}
         return Tree(master, exporter, workers, others, is_consistent)
 
     def detail(self, identity: Identity) -> Detail | None:
-        """Look at the memory of a process page by page; None if that is not permitted."""
+        """Look at the descriptors and threads of a process; None if it is gone."""
+        try:
+            process = self._process(identity)
+            return Detail(
+                _permitted(process.num_fds),
+                _permitted(lambda: process.rlimit(psutil.RLIMIT_NOFILE)[0]),
+                dict(_switches(identity.pid)),
+            )
+        except _GONE:
+            return None
+
+    def memory(self, identity: Identity) -> Memory | None:
+        """Look at the memory of a process page by page; None if it is gone."""
         try:
             memory = self._process(identity).memory_full_info()
         except (psutil.AccessDenied, PermissionError):
-            return None
+            return Memory(None, None)
         except _GONE:
-            return Detail(0, 0)
-        return Detail(memory.pss, memory.uss)
+            return None
+        return Memory(memory.pss, memory.uss)
 
     def started(self, identity: Identity) -> float:
         """Return when a process was created, in seconds since the epoch."""
@@ -205,24 +199,6 @@ class Processes:
         if known is None:
             known = self._known[identity] = psutil.Process(identity.pid)
         return known
-
-    def _usage(self, found: Stat) -> Usage:
-        if not found.is_zombie:
-            with contextlib.suppress(*_GONE):
-                process = self._process(found.identity)
-                switches = dict(_switches(found))
-                return Usage(
-                    found.cpu,
-                    found.ended_children,
-                    found.rss,
-                    found.vms,
-                    len(switches),
-                    _permitted(process.num_fds),
-                    _permitted(lambda: process.rlimit(psutil.RLIMIT_NOFILE)[0]),
-                    switches,
-                )
-        # It has ended, this moment or before: there are its times, and nothing else.
-        return Usage(found.cpu, found.ended_children, 0, 0, 0, None, None, {})
 
 
 def stat(pid: int) -> Stat:
@@ -257,17 +233,13 @@ def _children(pid: int) -> set[int]:
         return {child.pid for child in psutil.Process(pid).children()}
 
 
-def _switches(process: Stat) -> Iterator[tuple[int, tuple[int, int]]]:
+def _switches(pid: int) -> Iterator[tuple[int, tuple[int, int]]]:
     # The kernel counts them for each thread; those of the process would be those of its first one.
-    pid = process.identity.pid
-    with contextlib.suppress(*_GONE):
-        for thread in [str(pid)] if process.threads == 1 else os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(*_GONE):
-                status = kernel_files.read(f"/proc/{pid}/task/{thread}/status")
-                # Near the end, and quicker found than an expression is tried at each character before.
-                found = _SWITCHES.match(status, max(0, status.find(_SWITCHES_BEGIN)))
-                if found:
-                    yield int(thread), (int(found[1]), int(found[2]))
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(*_GONE):
+            found = _SWITCHES.findall(kernel_files.read(f"/proc/{pid}/task/{thread}/status"))
+            if len(found) == 2:
+                yield int(thread), (int(found[0]), int(found[1]))
 
 
 def _permitted(read: Callable[[], int]) -> int | None:

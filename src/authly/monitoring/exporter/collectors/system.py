@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Hashable, Iterable
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from authly.monitoring.definitions import Definition, closed
 from authly.monitoring.exporter.collectors import cgroups
-from authly.monitoring.exporter.collectors.processes import Cpu, Detail, Identity, Processes, Tree, Usage
+from authly.monitoring.exporter.collectors.processes import Cpu, Detail, Identity, Processes, Stat, Tree
 from authly.monitoring.multiprocess.families import Family
 
 ROLES = ("exporter", "master", "worker")
@@ -14,7 +14,10 @@ MEMORY_TYPES = ("rss", "pss", "uss", "vms")
 CPU_MODES = ("user", "system")
 SWITCH_KINDS = ("voluntary", "involuntary")
 
-DETAIL_SECONDS = 15.0
+DETAIL_SECONDS = 5.0
+"""How old may be what takes a file for each process and thread: a scrape every second need not read all of them."""
+
+MEMORY_SECONDS = 30.0
 """How old PSS and USS may be: the kernel walks through all pages of a process for them."""
 
 _ROLE = {"role": closed(ROLES)}
@@ -25,7 +28,7 @@ MEMORY_USAGE = Definition(
     "Memory of all processes of a role.",
     {**_ROLE, "type": closed(MEMORY_TYPES)},
     detail="`rss`: resident; what processes share counts in each. `pss`: what they share is divided among them: the "
-    "one to add up. `uss`: what would be free without them. `vms`: address space. `pss` and `uss` are up to 15 s "
+    "one to add up. `uss`: what would be free without them. `vms`: address space. `pss` and `uss` are up to 30 s "
     "old, and absent where the exporter may not ask for them.",
     example='sum(authly_memory_usage_bytes{type="pss"})',
 )
@@ -43,6 +46,7 @@ OPEN_FILE_DESCRIPTORS = Definition(
     "gauge",
     "Open file descriptors of all processes of a role.",
     _ROLE,
+    detail="Up to 5 s old.",
     example="sum(authly_open_file_descriptors)",
 )
 OPEN_FILE_DESCRIPTORS_MAX = Definition(
@@ -69,7 +73,7 @@ CONTEXT_SWITCHES = Definition(
     "Context switches of all threads of a role.",
     {**_ROLE, "kind": closed(SWITCH_KINDS)},
     detail="`voluntary`: they waited. `involuntary`: others were due. Since the exporter started; what a process did "
-    "between the last scrape and its end is missing.",
+    "between the last look and its end is missing; there is one at a scrape every 5 s.",
     example='sum by (role) (rate(authly_context_switches_total{kind="involuntary"}[5m]))',
 )
 START_TIME = Definition(
@@ -105,6 +109,8 @@ CONTAINER_CPU_LIMIT = Definition(
 
 _ATTEMPTS = 3
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 class Instance(NamedTuple):
@@ -165,13 +171,39 @@ class WorkerCpu:
             if identity not in found.others:
                 self._not_workers = self._not_workers.plus(last)
         self._others = found.others
-        total = found.master[1].ended_children.minus(self._not_workers)
-        for usage in found.workers.values():
-            total = total.plus(usage.cpu).plus(usage.ended_children)
+        total = found.master.ended_children.minus(self._not_workers)
+        for worker in found.workers.values():
+            total = total.plus(worker.cpu).plus(worker.ended_children)
         # A tree that was not consistent may have counted a process twice. Rounded, because the kernel counts hundredths
         # of a second, and the next exporter must not come to less by the last bit.
         self._total = self._total.at_least(total.rounded())
         return self._total
+
+
+class Remembered(Generic[K, V]):
+    """What was found out a moment ago, and is not asked for again yet.
+
+    Args:
+        seconds: how old it may be.
+        look: finds it out.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, seconds: float, look: Callable[[K], V], clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._look = look
+        self._clock = clock
+        self._found: dict[K, tuple[float, V]] = {}
+
+    def of(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return what is known of each of these, and forget the others; a new one is looked at at once."""
+        now = self._clock()
+        found = {}
+        for key in keys:
+            last = self._found.get(key)
+            found[key] = last if last is not None and now - last[0] < self._seconds else (now, self._look(key))
+        self._found = found
+        return {key: value for key, (_, value) in found.items()}
 
 
 class SystemCollector:
@@ -189,24 +221,35 @@ class SystemCollector:
         self._clock = clock
         self._worker_cpu = WorkerCpu(instance.ended_exporters.plus(instance.ended_others))
         self._switches = {(role, kind): Ledger() for role in ROLES for kind in SWITCH_KINDS}
-        self._details: dict[Identity, tuple[float, Detail | None]] = {}
         self._processes = Processes(instance.master)
+        self._details = Remembered(DETAIL_SECONDS, self._processes.detail, clock)
+        self._memory = Remembered(MEMORY_SECONDS, self._processes.memory, clock)
+        self._limits = Remembered(DETAIL_SECONDS, cgroups.Container.limits, clock)
         self._container = cgroups.Container()
         # When the master started, and how long it had been running at a moment of the clock, which never jumps.
         self._started: float | None = None
         self._age = (0.0, 0.0)
 
     def collect(self) -> list[Family]:
-        """Return the families as they are now, PSS and USS up to :data:`DETAIL_SECONDS` old."""
+        """Return the families as they are now, with what is costly up to some seconds old."""
         found = self._look()
-        roles: dict[str, dict[Identity, Usage]] = {"exporter": dict([found.exporter])}
+        roles = {"exporter": [found.exporter]}
         if found.master is not None:
-            roles |= {"master": dict([found.master]), "worker": found.workers}
+            roles |= {"master": [found.master], "worker": [*found.workers.values()]}
+        # One that has ended and waits to be reaped has its times, and nothing else.
+        roles = {role: [process for process in members if not process.is_zombie] for role, members in roles.items()}
+        looked = self._details.of(process.identity for living in roles.values() for process in living)
+        details = {
+            role: {each.identity: detail for each in living if (detail := looked[each.identity]) is not None}
+            for role, living in roles.items()
+        }
         families = [
             *self._used(roles),
-            *self._accounted(found, roles),
+            *self._opened({role: [*members.values()] for role, members in details.items()}),
+            self._worked(found),
+            self._switched(details),
             *self._times(found),
-            *container_families(self._container.limits()),
+            *container_families(self._limits.of([self._container])[self._container]),
         ]
         return [family for family in families if family.size]
 
@@ -217,79 +260,73 @@ class SystemCollector:
                 break
         return found
 
-    def _used(self, roles: dict[str, dict[Identity, Usage]]) -> list[Family]:
-        """Return the gauges."""
-        details = self._look_closer({identity for found in roles.values() for identity in found})
-        memory, descriptors, most, limits, threads = [], [], [], [], []
-        for role, found in roles.items():
+    def _used(self, roles: dict[str, list[Stat]]) -> list[Family]:
+        """Return what is so at this moment, as the kernel tells it of each process at once."""
+        memory, threads = [], []
+        pages = self._memory.of(process.identity for living in roles.values() for process in living)
+        for role, living in roles.items():
             label = ("role", role)
-            living = {identity: usage for identity, usage in found.items() if usage.is_living}
-            usages = living.values()
-            memory.append(((label, ("type", "rss")), sum(usage.rss for usage in usages)))
-            memory.append(((label, ("type", "vms")), sum(usage.vms for usage in usages)))
-            known = _all_known(details[identity] for identity in living)
-            if known is not None:
-                memory.append(((label, ("type", "pss")), sum(detail.pss for detail in known)))
-                memory.append(((label, ("type", "uss")), sum(detail.uss for detail in known)))
-            threads.append(((label,), sum(usage.threads for usage in usages)))
-            opened = _all_known(usage.descriptors for usage in usages)
+            # One that has ended meanwhile has no pages any more.
+            seen = [found for process in living if (found := pages[process.identity]) is not None]
+            sums = {
+                "rss": sum(process.rss for process in living),
+                "vms": sum(process.vms for process in living),
+                "pss": _sum(found.pss for found in seen),
+                "uss": _sum(found.uss for found in seen),
+            }
+            memory += [((label, ("type", type_)), amount) for type_, amount in sums.items() if amount is not None]
+            threads.append(((label,), sum(process.threads for process in living)))
+        return [Family.defined(MEMORY_USAGE, memory), Family.defined(THREADS, threads)]
+
+    def _opened(self, roles: dict[str, list[Detail]]) -> list[Family]:
+        """Return the file descriptors."""
+        descriptors, most, limits = [], [], []
+        for role, details in roles.items():
+            label = (("role", role),)
+            opened = _all_known(detail.descriptors for detail in details)
             if opened is not None:
-                descriptors.append(((label,), sum(opened)))
-                most.append(((label,), max(opened, default=0)))
-            allowed = _all_known(usage.descriptor_limit for usage in usages)
+                descriptors.append((label, sum(opened)))
+                most.append((label, max(opened, default=0)))
+            allowed = _all_known(detail.descriptor_limit for detail in details)
             if allowed:
                 # -1 stands for no limit.
-                limits.append(((label,), min(limit if limit >= 0 else float("inf") for limit in allowed)))
+                limits.append((label, min(limit if limit >= 0 else float("inf") for limit in allowed)))
         return [
-            Family.defined(MEMORY_USAGE, memory),
             Family.defined(OPEN_FILE_DESCRIPTORS, descriptors),
             Family.defined(OPEN_FILE_DESCRIPTORS_MAX, most),
             Family.defined(FILE_DESCRIPTORS_LIMIT, limits),
-            Family.defined(THREADS, threads),
         ]
 
-    def _look_closer(self, identities: set[Identity]) -> dict[Identity, Detail | None]:
-        now = self._clock()
-        details = {}
-        for identity in identities:
-            last = self._details.get(identity)
-            if last is None or now - last[0] >= DETAIL_SECONDS:
-                last = now, self._processes.detail(identity)
-            details[identity] = last
-        self._details = details
-        return {identity: detail for identity, (_, detail) in details.items()}
-
-    def _accounted(self, found: Tree, roles: dict[str, dict[Identity, Usage]]) -> list[Family]:
-        """Return the counters."""
-        cpu = {"exporter": found.exporter[1].cpu.plus(self._instance.ended_exporters).rounded()}
-        if found.master is not None:
-            cpu |= {"master": found.master[1].cpu, "worker": self._worker_cpu.total(found)}
+    def _switched(self, roles: dict[str, dict[Identity, Detail]]) -> Family:
+        """Return the context switches."""
         switches = []
-        for role, usages in roles.items():
+        for role, details in roles.items():
             for index, kind in enumerate(SWITCH_KINDS):
                 counters: dict[Hashable, float] = {
                     (identity, thread): both[index]
-                    for identity, usage in usages.items()
-                    for thread, both in usage.switches.items()
+                    for identity, detail in details.items()
+                    for thread, both in detail.switches.items()
                 }
                 switches.append(((("kind", kind), ("role", role)), self._switches[role, kind].total(counters)))
-        return [
-            Family.defined(
-                CPU,
-                [
-                    ((("mode", mode), ("role", role)), amount)
-                    for role, times in cpu.items()
-                    for mode, amount in zip(CPU_MODES, times, strict=True)
-                ],
-            ),
-            Family.defined(CONTEXT_SWITCHES, switches),
+        return Family.defined(CONTEXT_SWITCHES, switches)
+
+    def _worked(self, found: Tree) -> Family:
+        """Return the processor time."""
+        cpu = {"exporter": found.exporter.cpu.plus(self._instance.ended_exporters).rounded()}
+        if found.master is not None:
+            cpu |= {"master": found.master.cpu, "worker": self._worker_cpu.total(found)}
+        amounts = [
+            ((("mode", mode), ("role", role)), amount)
+            for role, times in cpu.items()
+            for mode, amount in zip(CPU_MODES, times, strict=True)
         ]
+        return Family.defined(CPU, amounts)
 
     def _times(self, found: Tree) -> list[Family]:
         if found.master is None:
             return []
         if self._started is None:
-            self._started = self._processes.started(found.master[0])
+            self._started = self._processes.started(found.master.identity)
             self._age = time.time() - self._started, self._clock()
         age, at = self._age
         return [
@@ -303,6 +340,11 @@ def _all_known(values: Iterable[T | None]) -> list[T] | None:
     found = list(values)
     known = [value for value in found if value is not None]
     return known if len(known) == len(found) else None
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = _all_known(values)
+    return None if known is None else sum(known)
 
 
 def container_families(limits: cgroups.Limits) -> list[Family]:
