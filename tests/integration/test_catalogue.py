@@ -1,5 +1,6 @@
 """Each flow of OAuth, OpenID Connect and accounts moves the metrics of three workers by what happened, and no other."""
 
+import base64
 import http.client
 import json
 import secrets
@@ -521,6 +522,16 @@ def sessions(scene: Scene) -> Count:
     )
 
 
+def returns(scene: Scene) -> Count:
+    """Whoever comes back finds the session that was there, even where a client wants to see the password again."""
+    scene.server.sql(
+        "UPDATE sessions SET last_seen_at = now() - interval '10 minutes' WHERE user_id = %s", scene.person.user_id
+    )
+    scene.tokens()
+    scene.tokens(prompt="login")
+    return times(2, AGAIN) + LOGIN - Counter({"auth_sessions created": 1})
+
+
 def expiry(scene: Scene) -> Count:
     """Sessions that nobody used are found when they are deleted."""
     person = scene.server.person()
@@ -555,7 +566,9 @@ def openid_connect(scene: Scene) -> Count:
             scopes=("openid",), require_consent=False, id_token_signed_response_alg=algorithm, name=algorithm
         )
         server.tokens(client, person)
-    person.open(f"{server.url}/oidc/logout?id_token_hint=x")
+    # A key that nobody publishes may be one of earlier days.
+    header = base64.urlsafe_b64encode(json.dumps({"alg": "RS256", "kid": "x" * 43}).encode()).decode().rstrip("=")
+    person.open(f"{server.url}/oidc/logout?id_token_hint={header}.{found.id_token.partition('.')[2]}")
     assert person.page.status_code == 400
     person.open(f"{server.url}/oidc/logout?{urlencode({'id_token_hint': found.id_token})}")
     whole = exchange("authorization_code", "access_token", "refresh_token", "id_token")
@@ -655,6 +668,27 @@ def administrators(scene: Scene) -> Count:
     assert scene.admin("GET", "/keys").status_code == 404
     assert scene.admin("GET", "/nothing").status_code == 404
     assert scene.admin("OPTIONS", "/users").status_code == 405
+    scope, user = f"scope-{secrets.token_hex(4)}", {"username": f"user-{secrets.token_hex(4)}"}
+    client = {"name": "Short-lived", "type": "confidential", "grant_types": ["client_credentials"], "scopes": [scope]}
+    made = {"client_id": "", "user_id": ""}
+    for method, path, body, status, kind in (
+        ("POST", "/scopes", {"name": scope, "description": "Come"}, 201, "create scopes"),
+        ("PATCH", f"/scopes/{scope}", {"description": "Go"}, 200, "update scopes"),
+        ("POST", "/clients", client, 201, "create clients"),
+        ("POST", "/clients/{client_id}/secret", None, 200, "create clients"),
+        ("DELETE", "/clients/{client_id}", None, 204, "delete clients"),
+        ("DELETE", f"/scopes/{scope}", None, 204, "delete scopes"),
+        ("POST", "/users", user, 201, "create users"),
+        ("PATCH", "/users/{user_id}", {"name": "Somebody"}, 200, "update users"),
+        ("DELETE", "/users/{user_id}", None, 204, "delete users"),
+        ("GET", f"/sessions/{uuid4()}", None, 404, "read sessions"),
+        ("GET", "/tokens/families", None, 200, "read tokens"),
+    ):
+        answer = scene.admin(method, path.format(**made), body)
+        assert answer.status_code == status, answer.text
+        counted[f"admin_requests {kind} {status}"] += 1
+        if status == 201:
+            made |= {name: value for name, value in answer.json().items() if name in made}
     return counted + Counter(
         {"admin_requests read keys 404": 1, "admin_requests read other 404": 1, "admin_requests other users 405": 1}
     )
@@ -664,7 +698,11 @@ def upkeep(scene: Scene) -> Count:
     """What is deleted counts by the job that deletes it."""
     server = scene.server
     instance, cleaned = server.instance, "authly_cleanup_rows_deleted_total"
-    tasks = ("tokens", "pushed_requests", "assertions", "login_failures", "devices", "rate_limits", "audit_log")
+    # Keys that are due, and sessions that are over, have tests of their own.
+    tasks = (
+        *("tokens", "pushed_requests", "assertions", "login_failures", "devices", "rate_limits", "audit_log"),
+        "backchannel_logouts",
+    )
     before = instance.series()
     past = "now() - interval '3 days'"
     [(user_id,)] = server.sql("SELECT user_id FROM users LIMIT 1")
@@ -686,6 +724,11 @@ def upkeep(scene: Scene) -> Count:
         "INSERT INTO audit_log (event, occurred_at, actor_kind, detail) VALUES ('x', now() - interval '2 years', "
         "'system', '{}')"
     )
+    # Of a client that wants to hear of nothing by now.
+    server.sql(
+        "INSERT INTO backchannel_logouts (client_id, session_id, subject) VALUES (%s, gen_random_uuid(), 'x')",
+        scene.service.id,
+    )
 
     def risen() -> dict[str, float]:
         after = instance.series()
@@ -695,6 +738,13 @@ def upkeep(scene: Scene) -> Count:
     assert risen() == dict.fromkeys(tasks, 1)
     successes = "authly_cleanup_last_success_timestamp_seconds"
     assert all(time.time() - 60 < total(instance.series(), successes, task=task) <= time.time() for task in tasks)
+    server.sql("ALTER TABLE known_devices RENAME TO gone")
+    runs = "authly_cleanup_runs_total"
+    wait_until(lambda: total(instance.series(), runs, task="devices", status="error") > 0)
+    server.sql("ALTER TABLE gone RENAME TO known_devices")
+    assert total(instance.series(), runs, status="error") == total(
+        instance.series(), runs, task="devices", status="error"
+    )
     return Counter()
 
 
@@ -729,7 +779,7 @@ FLOWS: tuple[Flow, ...] = (
     nothing, client_credentials, token_requests_that_fail, first_login, further_codes, public_clients, refreshes,
     codes_that_are_used_again, codes_of_others, redirects_elsewhere, algorithms, authorization_requests,
     introspections, revocations_by_clients, revocations_by_administrators, consents, logins,
-    passwords, sessions, expiry, openid_connect, browsers, administrators, upkeep, methods, too_many,
+    passwords, sessions, returns, expiry, openid_connect, browsers, administrators, upkeep, methods, too_many,
 )  # fmt: skip
 
 
