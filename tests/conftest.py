@@ -6,7 +6,9 @@ import resource
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.postgres", "tests.instance", "tests.browser", "tests.applications", "tests.valkey"]
+pytest_plugins = [
+    "tests.vocabulary", "tests.postgres", "tests.instance", "tests.browser", "tests.applications", "tests.valkey",
+]  # fmt: skip
 
 # Some tests open many connections, and hold both ends of them; the usual limit of 1024 files is a soft one.
 _, _MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,7 +1,5 @@
 """What rose between two scrapes, in words short enough to be written down in a test."""
 
-from typing import NamedTuple
-
 from prometheus_client import CollectorRegistry
 
 from authly.monitoring.definitions import Definition
@@ -12,29 +10,11 @@ from tests.instance import Series
 Rise = dict[str, float]
 
 
-class Value(NamedTuple):
-    """What a label of a metric can be."""
-
-    metric: str
-    label: str
-    value: str
-
-
 def definitions() -> dict[str, Definition]:
     """Return what workers measure, by name."""
     instruments = Instruments("authly", CollectorRegistry())
     compose(instruments=instruments)
     return {definition.name: definition for definition in instruments.definitions}
-
-
-def vocabulary() -> set[Value]:
-    """Return every value that a label of a worker's metric can have, of those that are known in advance."""
-    return {
-        Value(name, label, value)
-        for name, definition in definitions().items()
-        for label, values in definition.labels.items()
-        for value in values.known
-    }
 
 
 def numbers(series: Series) -> Rise:

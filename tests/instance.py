@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import children, command, is_alive, wait_until
+from tests.vocabulary import observe
 
 REPOSITORY = Path(__file__).parent.parent
 GUNICORN = Path(sysconfig.get_path("scripts")) / "gunicorn"
@@ -92,6 +94,7 @@ class Instance:
     """
 
     def __init__(self, folder: Path, environment: dict[str, str], options: tuple[str, ...] = ()) -> None:
+        self.made = time.monotonic()
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
@@ -189,7 +192,13 @@ class Instance:
 
     def series(self) -> Series:
         """Scrape the exporter and return the value of each series."""
-        return parse(self.scrape()[2].decode())
+        return self.parse(self.scrape()[2])
+
+    def parse(self, exposition: bytes) -> Series:
+        """Return the value of each series of an exposition of this instance, and let the test have seen it."""
+        series = parse(exposition.decode())
+        observe(series, self, self.made)
+        return series
 
     def exporters(self, master: int | None = None) -> list[int]:
         """Return the process ids of a master's exporter, of which there is one or none."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.administration import Administration
-from tests.instance import REPOSITORY, Instance, Series, parse, total
+from tests.instance import REPOSITORY, Instance, Series, total
 from tests.processes import kill, wait_until
 from tests.requirements import require
 
@@ -67,7 +67,7 @@ def metrics_of_both_ports(instance: Instance) -> list[Series]:
         status, headers, body = ask("/metrics")
         assert status == 200
         assert headers["content-type"].startswith("text/plain; version=0.0.4")
-        found.append(parse(body.decode()))
+        found.append(instance.parse(body))
     return found
 
 
@@ -136,6 +136,7 @@ def test_a_second_instance_is_refused(make_instance: MakeInstance, tmp_path: Pat
     assert sorted(os.listdir(directory)) == files
 
 
+@pytest.mark.produces("authly_exporter_skipped_files", reason=("corrupt", "not_a_file"))
 def test_foreign_files_are_kept(make_instance: MakeInstance, tmp_path: Path) -> None:
     """Of what lies in the directory only the metric files of dead processes are deleted, at start, run and end."""
     directory = tmp_path / "metrics"
@@ -233,6 +234,8 @@ def test_a_directory_without_permission_to_write(public_folder: Path, make_insta
     assert os.listdir(directory) == []
 
 
+@pytest.mark.produces("authly_exporter_scrapes_total", outcome=("directory_error",))
+@pytest.mark.produces("authly_exporter_skipped_files", reason=("unreadable",))
 @pytest.mark.parametrize("harm", ["deleted", "unreadable"])
 def test_a_directory_that_is_lost(
     harm: str, public_folder: Path, make_instance: MakeInstance, database_url: str
@@ -250,6 +253,9 @@ def test_a_directory_that_is_lost(
     workers, exporters = instance.workers(), instance.exporters()
     flows = flows_of(instance)
     flows()
+    # Of somebody else, who may not know that it lies there.
+    (instance.directory / "counter_s50.db").touch(mode=0)
+    assert total(instance.series(), "authly_exporter_skipped_files", reason="unreadable") == 1
     if harm == "deleted":
         shutil.rmtree(instance.directory)
     else:

@@ -193,6 +193,7 @@ async def slow():
 }
 
 
+@pytest.mark.produces("gunicorn_workers", state=("busy",))
 @pytest.mark.parametrize("worker_class", SLOW)
 def test_a_request_shows_at_its_worker_while_it_lasts(worker_class: str, make_application: MakeApplication) -> None:
     """One of two workers is busy, with one request; when it is answered, none is."""

@@ -282,6 +282,7 @@ def test_the_application_port_answers_as_the_exporter_does(worker_class: str, ma
     assert "/metrics" not in json.loads(instance.get(PAGE)[2])["paths"]
 
 
+@pytest.mark.produces("authly_exporter_scrapes_total", outcome=("rate_limited",))
 @both_worker_classes
 def test_the_rate_limit_is_one_for_all_workers(worker_class: str, make_instance: MakeInstance) -> None:
     """Of 30 scrapes spread over three workers exactly the first ten are answered; the exporter's port has no limit."""

@@ -168,6 +168,7 @@ def is_settled(instance: Instance) -> bool:
     return connections_taken(instance.series()) == first
 
 
+@pytest.mark.produces("authly_database_queries_total", status=("error",))
 def test_a_query_that_fails_is_an_error(scene: tuple[Administration, Server]) -> None:
     """A second user of the same name is refused by the database, and that is one error of one operation."""
     administration, _ = scene
@@ -241,6 +242,9 @@ def test_settings_that_cannot_be_used(database_url: str, make_instance: Callable
     assert ("authly_startup_duration_seconds", frozenset({("phase", "total")})) not in series
 
 
+@pytest.mark.produces("authly_dependency_up", dependency=("cache",))
+@pytest.mark.produces("authly_dependency_connect_duration_seconds", dependency=("cache",))
+@pytest.mark.produces("authly_startup_duration_seconds", phase=("cache",))
 def test_valkey_goes_and_returns(own_valkey: Valkey, database_url: str, make_instance: Callable[..., Instance]) -> None:
     """A Valkey that is killed is down without anybody asking, and up again when it is back."""
     instance = make_instance(

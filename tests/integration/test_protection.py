@@ -70,6 +70,10 @@ def _is_counted(instance: Instance, client: str) -> bool:
     return all(instance.get(PAGE, {"x-forwarded-for": client})[0] in {200, 429} for _ in range(20))
 
 
+@pytest.mark.produces(
+    "authly_rate_limit_hits_total", policy=("login", "token", "introspect", "default"), backend=("redis",)
+)
+@pytest.mark.produces("authly_rate_limit_check_duration_seconds", backend=("redis",))
 def test_what_counts_as_what(own_valkey: Valkey, make_instance: MakeInstance) -> None:
     """Passwords count together whatever they are for, and so does what clients authenticate at; the rest does, too."""
     limits = dict.fromkeys(RATE_LIMITS, "3/hour")
@@ -98,6 +102,7 @@ def test_what_counts_as_what(own_valkey: Valkey, make_instance: MakeInstance) ->
         assert total(hits, "authly_rate_limit_hits_total", policy=policy, backend="redis") == count
 
 
+@pytest.mark.produces("authly_rate_limit_errors_total", backend=("redis",))
 def test_valkey_comes_and_goes(own_valkey: Valkey, make_instance: MakeInstance) -> None:
     """Killed under traffic, a store costs closed policies 503 with Retry-After, and nothing once it is back."""
     instance = make_instance(
@@ -126,6 +131,7 @@ def test_valkey_comes_and_goes(own_valkey: Valkey, make_instance: MakeInstance) 
     assert 2 <= events["rate_limit_store_available"] <= 6
 
 
+@pytest.mark.produces("authly_cache_operations_total", status=("error",))
 def test_tokens_while_valkey_is_away(own_valkey: Valkey, migrated_url: str, make_instance: MakeInstance) -> None:
     """Killed under traffic, Valkey costs clients nothing: each gets its token, and changes are seen all the same."""
     instance = make_instance(
@@ -136,7 +142,14 @@ def test_tokens_while_valkey_is_away(own_valkey: Valkey, migrated_url: str, make
     ).start()
     wait_until(lambda: instance.log().count("database_available") == 3, 30)
     administration = Administration(instance)
-    client = administration.json("clients", "create", "--name", "A", "--type", "confidential", "--scope", "admin:read")
+    client, other = (
+        administration.json(
+            *("clients", "create", "--name", name, "--type", "confidential"),
+            *("--scope", "admin:read", "--scope", "admin:write"),
+        )
+        for name in "AB"
+    )
+    administration.token = administration.client_token(other, "admin:read admin:write")
 
     def token() -> int:
         return administration.form("/oauth2/token", client, grant_type="client_credentials").status
@@ -151,6 +164,9 @@ def test_tokens_while_valkey_is_away(own_valkey: Valkey, migrated_url: str, make
         asking += [threads.submit(token) for _ in range(100)]
         assert Counter(future.result() for future in asking) == {200: 200}
     wait_until(lambda: instance.get("/login", method="POST")[0] == 503)
+    # A worker that changes something cannot tell the others.
+    assert administration.call("PATCH", f"/clients/{other['client_id']}", {"name": "C"}).status == 200
+    assert total(instance.series(), "authly_cache_operations_total", operation="invalidate", status="error") > 0
     # Nobody hears of it, and so nobody remembers anything.
     administration.run("clients", "disable", client["client_id"])
     wait_until(lambda: everywhere(401))
@@ -170,10 +186,15 @@ def test_tokens_while_valkey_is_away(own_valkey: Valkey, migrated_url: str, make
     assert issued == (answered,)
 
 
+@pytest.mark.produces("authly_rate_limit_errors_total", backend=("postgresql",))
+@pytest.mark.produces("authly_rate_limit_hits_total", backend=("memory",))
 def test_postgresql_comes_and_goes(server: Server, make_instance: MakeInstance) -> None:  # noqa: F811
     """While PostgreSQL is away, workers count by themselves where the policy is open; afterwards for all again."""
     instance = make_instance(
-        AUTHLY_DATABASE_URL=server.start(), AUTHLY_WORKERS="2", AUTHLY_RATE_LIMIT_DEFAULT="60000/minute"
+        AUTHLY_DATABASE_URL=server.start(),
+        AUTHLY_WORKERS="2",
+        AUTHLY_RATE_LIMIT_DEFAULT="60000/minute",
+        AUTHLY_RATE_LIMIT_TOKEN="1/hour",
     ).start()
 
     def count(name: str) -> float:
@@ -184,6 +205,8 @@ def test_postgresql_comes_and_goes(server: Server, make_instance: MakeInstance) 
     server.stop()
     wait_until(lambda: instance.get(PAGE)[0] == 200 and count(errors) > 0)
     assert {instance.get(PAGE)[0] for _ in range(20)} == {200}
+    refused = [instance.get("/oauth2/token", method="POST")[0] for _ in range(20)].count(429)
+    assert total(instance.series(), "authly_rate_limit_hits_total", policy="token", backend="memory") == refused >= 18
     server.start()
     before = count(checks)
     wait_until(lambda: instance.get(PAGE)[0] == 200 and count(checks) > before, 20)

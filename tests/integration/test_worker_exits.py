@@ -13,13 +13,17 @@ from tests.applications import UVICORN, ApplicationInstance, every_worker_class
 from tests.cgroup import limited_memory
 from tests.instance import get, total
 from tests.processes import is_alive, kill, wait_until
+from tests.vocabulary import observe, series_of
 
 MakeApplication = Callable[..., ApplicationInstance]
 
 # Serves WSGI and ASGI alike, whichever it is called by; does what its path says.
 APPLICATION = """
-import ctypes, os, sys
+import ctypes, os, sys, time
 from pathlib import Path
+
+while Path("take-time").exists():
+    time.sleep(0.01)
 
 if Path("refuse-to-load").exists():
     raise RuntimeError("on purpose")
@@ -80,6 +84,10 @@ def counts(instance: ApplicationInstance, expected: dict[str, float]) -> None:
     assert instance.exits() == expected
 
 
+@pytest.mark.produces(
+    "gunicorn_worker_exits_total", reason=("crash", "max_requests", "reload", "scale_down", "signal", "timeout")
+)
+@pytest.mark.produces("gunicorn_workers", state=("booting",))
 @every_worker_class
 def test_each_end_that_a_service_survives_is_named(worker_class: str, make: MakeApplication) -> None:
     """Recycled, aborted, killed, told to end, crashed, scaled down, reloaded: the counter names each, and no other."""
@@ -105,7 +113,10 @@ def test_each_end_that_a_service_survives_is_named(worker_class: str, make: Make
     happened("crash")
     os.kill(instance.workers()[0], signal.SIGSTOP)
     happened("timeout")
+    (instance.folder / "take-time").touch()
     instance.signal(signal.SIGTTIN)
+    wait_until(lambda: instance.state("booting") == 1, 30)
+    (instance.folder / "take-time").unlink()
     wait_until(lambda: instance.state("alive") == 3 and instance.is_complete(), 30)
     instance.signal(signal.SIGTTOU)
     happened("scale_down")
@@ -130,6 +141,7 @@ def test_each_end_that_a_service_survives_is_named(worker_class: str, make: Make
     wait_until(adds_up)
 
 
+@pytest.mark.produces("gunicorn_worker_exits_total", reason=("shutdown",))
 @every_worker_class
 def test_the_end_of_an_upgraded_master_s_workers_is_a_shutdown(worker_class: str, make: MakeApplication) -> None:
     """After SIGUSR2 both masters show, the end of the old one is counted by both together, and no counter falls."""
@@ -154,6 +166,7 @@ def test_the_end_of_an_upgraded_master_s_workers_is_a_shutdown(worker_class: str
     assert total(instance.series(), "gunicorn_worker_starts_total") == 5
 
 
+@pytest.mark.produces("gunicorn_worker_exits_total", reason=("boot_error",))
 @pytest.mark.parametrize("how", ["refuse-to-load", "exit-at-load"])
 @every_worker_class
 def test_a_worker_that_cannot_load_its_application_is_a_boot_error(
@@ -183,6 +196,7 @@ def left_behind(instance: ApplicationInstance) -> dict[str, float]:
 
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(instance.directory))  # type: ignore[no-untyped-call]
+    observe(series_of(registry.collect()))
     return {
         sample.labels["reason"]: sample.value
         for family in registry.collect()
@@ -191,6 +205,7 @@ def left_behind(instance: ApplicationInstance) -> dict[str, float]:
     }
 
 
+@pytest.mark.produces("gunicorn_worker_exits_total", reason=("out_of_memory",))
 @pytest.mark.parametrize("worker_class", ["sync", "asgi"])
 def test_a_worker_that_the_kernel_kills_for_its_memory_is_named(worker_class: str, make: MakeApplication) -> None:
     """In a control group with little memory, a worker that takes too much is told from one killed by hand."""

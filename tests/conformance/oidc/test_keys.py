@@ -13,7 +13,7 @@ import pytest
 from authlib.oidc.core import CodeIDToken, UserInfo
 
 from authly.keys.models import ALGORITHMS, Rotation
-from tests.instance import Instance
+from tests.instance import Instance, total
 from tests.oauth import SETTINGS, Person, Server, claims_of
 from tests.oidc import EVERYTHING, SCOPES, RelyingParty
 from tests.processes import wait_until
@@ -160,20 +160,40 @@ def second_instance(server: Server, tmp_path: Path) -> Iterator[Server]:
         instance.stop()
 
 
+@pytest.mark.produces("authly_cleanup_rows_deleted_total", task=("signing_keys",))
+@pytest.mark.produces("authly_database_queries_total", operation=("signing_keys.succeed",))
+@pytest.mark.produces("authly_database_query_duration_seconds", operation=("signing_keys.succeed",))
+@pytest.mark.produces("authly_oidc_signing_keys", state=("pending", "retiring"))
 def test_keys_that_are_due(migrated_url: str, tmp_path: Path) -> None:
-    """A key that has signed for long enough is replaced by the elected worker, and the audit log says so."""
-    environment = {"AUTHLY_DATABASE_URL": migrated_url, "AUTHLY_WORKERS": "1", "AUTHLY_SIGNING_KEY_DAYS": "1"}
+    """A key that has signed for long enough is replaced by the elected worker; audit log and metrics say so."""
+    environment = {
+        "AUTHLY_DATABASE_URL": migrated_url,
+        "AUTHLY_WORKERS": "1",
+        "AUTHLY_SIGNING_KEY_DAYS": "1",
+        "AUTHLY_METRICS_COLLECTION_INTERVAL": "0.1",
+    }
     server = Server(Instance(tmp_path, {**SETTINGS, **environment}), migrated_url)
     with server.http:
         server.run(lambda services, _: services.keys.published())
         server.sql("UPDATE signing_keys SET active_at = now() - interval '25 hours'")
+
+        def shown() -> dict[str, float]:
+            """Return how many keys there are, by state, by the metrics of the instance."""
+            series, name = server.instance.series(), "authly_oidc_signing_keys"
+            return {state: total(series, name, state=state) for state in ("active", "pending", "retiring")}
+
         try:
             server.instance.start()
             wait_until(lambda: len(server.sql("SELECT 1 FROM audit_log WHERE event = 'key_rotated'")) == 3, 30)
+            states = server.run(lambda services, _: services.keys.states())
+            assert sorted(state for _, state in states) == ["active"] * 3 + ["pending"] * 3
+            wait_until(lambda: shown() == {"active": 3, "pending": 3, "retiring": 0})
+            rows = "authly_cleanup_rows_deleted_total"
+            wait_until(lambda: total(server.instance.series(), rows, task="signing_keys") == 3)
+            server.sql("UPDATE signing_keys SET active_at = now() WHERE active_at > now()")
+            wait_until(lambda: shown() == {"active": 3, "pending": 0, "retiring": 3})
         finally:
             server.instance.stop()
-        states = server.run(lambda services, _: services.keys.states())
-        assert sorted(state for _, state in states) == ["active"] * 3 + ["pending"] * 3
 
 
 def test_two_instances(server: Server, second_instance: Server, relying_party: RelyingParty) -> None:

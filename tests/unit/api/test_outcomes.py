@@ -100,38 +100,36 @@ def application(error: Exception, metrics: Metrics) -> FastAPI:
     return app
 
 
-@pytest.mark.parametrize(("error", "status"), ENDINGS)
-@pytest.mark.parametrize(
-    ("method", "path", "metric", "labels"),
-    [
-        ("POST", "/oauth2/token", "oauth_token_requests_total", {"grant_type": "client_credentials", "client_id": ""}),
-        ("GET", "/oauth2/authorize", "oauth_authorization_requests_total", {"response_type": "other", "client_id": ""}),
-        ("GET", "/.well-known/openid-configuration", "oidc_requests_total", {"endpoint": "discovery"}),
-        ("GET", "/.well-known/oauth-authorization-server", "oidc_requests_total", {"endpoint": "discovery"}),
-        ("GET", "/jwks", "oidc_requests_total", {"endpoint": "jwks"}),
-        ("GET", "/oidc/userinfo", "oidc_requests_total", {"endpoint": "userinfo"}),
-        ("GET", "/oidc/logout", "oidc_requests_total", {"endpoint": "logout"}),
-    ],
-)
-async def test_what_nobody_could_answer_counts_as_such(
-    registry: CollectorRegistry,
-    metrics: Metrics,
-    error: Exception,
-    status: str,
-    method: str,
-    path: str,
-    metric: str,
-    labels: dict[str, str],
-) -> None:
+REQUESTS = [
+    ("POST", "/oauth2/token", "oauth_token_requests_total", {"grant_type": "client_credentials", "client_id": ""}),
+    ("GET", "/oauth2/authorize", "oauth_authorization_requests_total", {"response_type": "other", "client_id": ""}),
+    ("GET", "/.well-known/openid-configuration", "oidc_requests_total", {"endpoint": "discovery"}),
+    ("GET", "/.well-known/oauth-authorization-server", "oidc_requests_total", {"endpoint": "discovery"}),
+    ("GET", "/jwks", "oidc_requests_total", {"endpoint": "jwks"}),
+    ("GET", "/oidc/userinfo", "oidc_requests_total", {"endpoint": "userinfo"}),
+    ("GET", "/oidc/logout", "oidc_requests_total", {"endpoint": "logout"}),
+]
+
+
+@pytest.mark.produces("authly_oauth_token_requests_total", status=("server_error", "temporarily_unavailable"))
+@pytest.mark.produces("authly_oauth_authorization_requests_total", status=("server_error", "temporarily_unavailable"))
+@pytest.mark.produces("authly_oauth_client_authentications_total", status=("error",))
+@pytest.mark.produces("authly_oidc_requests_total", status=("server_error", "temporarily_unavailable"))
+async def test_what_nobody_could_answer_counts_as_such(registry: CollectorRegistry, metrics: Metrics) -> None:
     """Each endpoint that is asked in vain counts once, under the code that says whose fault it is."""
-    app = application(error, metrics)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-        data = {"grant_type": "client_credentials", "client_id": "x", "client_secret": "y"}
-        headers = {"authorization": "Bearer x"} if "userinfo" in path else {}
-        answer = await client.request(method, path, data=data if method == "POST" else None, headers=headers)
-    assert answer.status_code == (503 if error is AWAY else 500)
-    assert registry.get_sample_value(f"authly_{metric}", {**labels, "status": status}) == 1
-    if method == "POST":
-        proof = {"method": "client_secret_post", "status": "error"}
-        assert registry.get_sample_value("authly_oauth_client_authentications_total", proof) == 1
+    for error, status in ENDINGS:
+        transport = httpx.ASGITransport(application(error, metrics), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            for method, path, metric, labels in REQUESTS:
+
+                def counted(name: str = metric, labels: dict[str, str] = {**labels, "status": status}) -> float:  # noqa: B006
+                    return registry.get_sample_value(f"authly_{name}", labels) or 0.0
+
+                before = counted()
+                data = {"grant_type": "client_credentials", "client_id": "x", "client_secret": "y"}
+                headers = {"authorization": "Bearer x"} if "userinfo" in path else {}
+                answer = await client.request(method, path, data=data if method == "POST" else None, headers=headers)
+                assert answer.status_code == (503 if error is AWAY else 500), path
+                assert counted() == before + 1, path
+    proof = {"method": "client_secret_post", "status": "error"}
+    assert registry.get_sample_value("authly_oauth_client_authentications_total", proof) == len(ENDINGS)

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from authly.core.jobs import Election, Job, Jobs
+from authly.monitoring.cleanup_metrics import CleanupMetrics
+from authly.monitoring.instruments import Instruments
 
 pytestmark = pytest.mark.anyio
 
@@ -106,8 +109,15 @@ async def test_a_job_that_fails_does_not_end_the_schedule() -> None:
     assert scene.runs == [("failing", "error", 5), ("other", "success", 0)] * 2
 
 
-async def test_a_job_that_does_not_end_is_ended() -> None:
-    """A run has its time, and the others run after it."""
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry of its own."""
+    return CollectorRegistry()
+
+
+@pytest.mark.produces("authly_cleanup_runs_total", status=("timeout",))
+async def test_a_job_that_does_not_end_is_ended(registry: CollectorRegistry) -> None:
+    """A run has its time, which its count says, and the others run after it."""
 
     async def hang(_: int) -> int:
         await asyncio.Event().wait()
@@ -116,6 +126,10 @@ async def test_a_job_that_does_not_end_is_ended() -> None:
     scene = Scene(Job("hanging", 60, hang, timeout=0.05), Job("other", 60, batches()[0]))
     await scene.jobs.turn()
     assert scene.runs == [("hanging", "timeout", 0), ("other", "success", 0)]
+    metrics = CleanupMetrics(Instruments("authly", registry))
+    await Jobs(Office(), [Job("tokens", 60, hang, timeout=0.05)], metrics).turn()
+    labels = {"task": "tokens", "status": "timeout"}
+    assert registry.get_sample_value("authly_cleanup_runs_total", labels) == 1
 
 
 async def test_only_the_elected_worker_runs_jobs() -> None:

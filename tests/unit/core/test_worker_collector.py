@@ -7,9 +7,12 @@ from itertools import count
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 
 from authly.core.worker_collector import GcPauses, Tasks, WorkerCollector
+from authly.monitoring.instruments import Instruments
 from authly.monitoring.labels import ThreadPool
+from authly.monitoring.runtime_metrics import RuntimeMetrics
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +67,12 @@ class Scene:
         self.tasks.append((pool, running, waiting))
 
 
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry of its own."""
+    return CollectorRegistry()
+
+
 async def test_lag_is_what_comes_on_top_of_the_wait() -> None:
     """An event loop that is late at each tick is seen to be so much late at each tick."""
     scene = Scene(late=0.25)
@@ -107,6 +116,25 @@ async def test_collections_are_seen() -> None:
     callbacks = len(gc.callbacks)
     await scene.collector.stop()
     assert len(gc.callbacks) == callbacks - 1
+
+
+@pytest.mark.produces("authly_gc_pause_seconds", generation=("0", "1", "2"))
+async def test_collections_are_counted_by_generation(registry: CollectorRegistry) -> None:
+    """Each generation that the interpreter collects has its count."""
+    scene, metrics = Scene(), RuntimeMetrics(Instruments("authly", registry))
+    collector = WorkerCollector(metrics, scene, scene.stats, {}, 30.0, lambda: scene.now, scene.sleep)
+    await collector.start()
+    for generation in range(3):
+        gc.collect(generation)
+    ticks = "authly_event_loop_lag_seconds_count"
+    while not registry.get_sample_value(ticks):
+        await asyncio.sleep(0)
+    await collector.stop()
+    counted = [
+        registry.get_sample_value("authly_gc_pause_seconds_count", {"generation": str(generation)}) or 0
+        for generation in range(3)
+    ]
+    assert all(count >= 1 for count in counted)
 
 
 def test_a_pause_is_timed() -> None:

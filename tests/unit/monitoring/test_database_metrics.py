@@ -1,14 +1,18 @@
 """What is recorded of queries and of the pool of connections."""
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from psycopg_pool import PoolTimeout
 
+from authly.core.database import create_pool
 from authly.monitoring.database_metrics import DatabaseMetrics
 from authly.monitoring.database_operations import DATABASE_OPERATIONS
 from authly.monitoring.instruments import Instruments
+from tests.vocabulary import observe, series_of
 
 
 @pytest.fixture
@@ -93,6 +97,32 @@ def test_a_pool_is_shown(registry: CollectorRegistry, metrics: DatabaseMetrics) 
     assert value(registry, "pool_requests_total", outcome="immediate") == 17
     assert value(registry, "pool_requests_total", outcome="queued") == 4
     assert value(registry, "pool_wait_seconds_total") == pytest.approx(1.7)
+
+
+@pytest.mark.anyio
+@pytest.mark.produces("authly_database_pool_requests_total", outcome=("immediate", "queued", "error"))
+@pytest.mark.produces("authly_database_connections", state=("idle", "in_use"))
+async def test_a_real_pool_is_shown(registry: CollectorRegistry, metrics: DatabaseMetrics, database_url: str) -> None:
+    """Whoever finds a connection, waits for one, or waits in vain is counted as such."""
+    async with create_pool(database_url, 1) as pool:
+        await pool.wait()
+        async with pool.connection():
+            with pytest.raises(PoolTimeout):
+                await pool.getconn(timeout=0.01)
+            waiting = asyncio.create_task(pool.getconn())
+            while not pool.get_stats()["requests_waiting"]:
+                await asyncio.sleep(0)
+            metrics.update_database_pool(pool.get_stats())
+            assert value(registry, "connections", state="in_use") == 1
+            assert value(registry, "requests_waiting") == 1
+            observe(series_of(registry.collect()))
+        await pool.putconn(await waiting)
+        metrics.update_database_pool(pool.get_stats())
+    outcomes = {
+        outcome: value(registry, "pool_requests_total", outcome=outcome) for outcome in ("immediate", "queued", "error")
+    }
+    assert outcomes == {"immediate": 1, "queued": 1, "error": 1}
+    assert value(registry, "connections", state="idle") == 1
 
 
 def test_counters_of_the_pool_never_fall(registry: CollectorRegistry, metrics: DatabaseMetrics) -> None:

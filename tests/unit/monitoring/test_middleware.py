@@ -9,15 +9,19 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from authly.monitoring.instruments import Lookup
+from authly.monitoring.instruments import Instruments, Lookup
+from authly.monitoring.labels import METHODS
 from authly.monitoring.middleware import Exchange, MetricsMiddleware
+from authly.monitoring.request_metrics import RequestMetrics
 from authly.monitoring.traceparent import CURRENT_TRACE
+from tests.vocabulary import observe, series_of
 
 pytestmark = pytest.mark.anyio
 
@@ -121,6 +125,12 @@ def application(folder: Path) -> FastAPI:
 
 
 @pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry of its own."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
 def recorder() -> Recorder:
     """Return what the middleware tells."""
     return Recorder()
@@ -197,6 +207,36 @@ async def call(app: Any, **scope: Any) -> list[Any]:
 
     await app({"type": "http", "method": "GET", "path": "/", "headers": [], **scope}, receive, send)
     return sent
+
+
+@pytest.mark.produces(
+    "authly_http_requests_in_progress",
+    method=("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "other"),
+)
+@pytest.mark.produces("authly_http_requests_total", method=("CONNECT",))
+@pytest.mark.produces("authly_http_request_duration_seconds", method=("CONNECT",))
+async def test_each_method_has_its_requests(registry: CollectorRegistry) -> None:
+    """A request is in progress under its method while the application answers, and counted under it then."""
+    answering: list[float | None] = []
+
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        labels = {"method": scope["method"] if scope["method"] in METHODS else "other"}
+        answering.append(registry.get_sample_value("authly_http_requests_in_progress", labels))
+        observe(series_of(registry.collect()))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    middleware = MetricsMiddleware(app, RequestMetrics(Instruments("authly", registry)))
+    for method in (*sorted(METHODS), "BREW"):
+        await call(middleware, method=method)
+    assert answering == [1.0] * (len(METHODS) + 1)
+    progress = [
+        sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "authly_http_requests_in_progress"
+    ]
+    assert progress == [0.0] * (len(METHODS) + 1)
 
 
 async def test_a_cancelled_request_counts_as_closed_by_the_client(recorder: Recorder, tmp_path: Path) -> None:

@@ -74,10 +74,14 @@ def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: R
     assert value(registry, "authly_metrics_label_overflow_total", metric="authly_http_requests_total") == 50
 
 
+@pytest.mark.produces("authly_http_requests_total", endpoint=("other",))
+@pytest.mark.produces("authly_http_request_duration_seconds", endpoint=("other",))
 def test_the_number_of_endpoints_is_bounded(registry: CollectorRegistry, metrics: RequestMetrics) -> None:
     """Should a template ever leak what clients choose, its series end at a bound."""
     for number in range(MAX_ENDPOINTS + 100):
-        metrics.exchanges["GET", f"/{number}", 200].response_started()
+        exchange = metrics.exchanges["GET", f"/{number}", 200]
+        exchange.response_started()
+        exchange.request_ended(0.1)
     endpoints = {
         sample.labels["endpoint"]
         for family in registry.collect()

@@ -18,6 +18,7 @@ from authly.settings import Settings
 from authly.users.authentication import Login, LoginFailure, LoginRefusedError, Visitor
 from authly.users.passwords import HasherBusyError, PasswordRefusedError
 from tests.identity import CHEAP, PASSWORD, FakeClock, events, make_identity, make_user
+from tests.vocabulary import observe, series_of
 
 pytestmark = pytest.mark.anyio
 
@@ -363,6 +364,8 @@ async def test_an_attempt_that_nobody_judged_does_not_count(database: Database, 
     assert (await refusal(identity, "alice", "wrong")).reason is LoginFailure.LOCKED
 
 
+@pytest.mark.produces("authly_auth_login_attempts_total", status=("error",))
+@pytest.mark.produces("authly_auth_password_changes_total", status=("error",))
 async def test_what_nobody_could_judge_counts_as_such(database: Database) -> None:
     """A login, a change and a reset that find too many passwords waiting are errors, and nobody's failures."""
     registry = CollectorRegistry()
@@ -387,6 +390,7 @@ async def test_what_nobody_could_judge_counts_as_such(database: Database) -> Non
     def counted(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(f"authly_auth_{name}_total", labels)
 
+    observe(series_of(registry.collect()))
     assert counted("login_attempts", method="password", status="error") == 1
     assert counted("login_attempts", method="password", status="failure") == 0
     assert counted("password_changes", initiator="user", status="error") == 1

@@ -7,7 +7,11 @@ import time
 
 import argon2
 import pytest
+from prometheus_client import CollectorRegistry
 
+from authly.monitoring.instruments import Instruments
+from authly.monitoring.labels import ThreadPool
+from authly.monitoring.runtime_metrics import RuntimeMetrics
 from authly.users.passwords import (
     HasherBusyError,
     HashParameters,
@@ -20,6 +24,12 @@ from authly.users.passwords import (
 pytestmark = pytest.mark.anyio
 
 CHEAP = HashParameters(time_cost=1, memory_kib=8)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry of its own."""
+    return CollectorRegistry()
 
 
 async def test_a_hash_is_argon2id_with_the_parameters() -> None:
@@ -103,7 +113,8 @@ async def test_threads_are_few_and_nice() -> None:
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
-async def test_whoever_comes_when_too_many_wait_is_turned_away() -> None:
+@pytest.mark.produces("authly_thread_pool_tasks", pool=("passwords",), state=("running", "waiting"))
+async def test_whoever_comes_when_too_many_wait_is_turned_away(registry: CollectorRegistry) -> None:
     """The queue is bounded, and free again afterwards, also after somebody gave up waiting."""
     hasher = PasswordHasher(CHEAP, threads=1, queue=2)
     gate = threading.Event()
@@ -112,6 +123,8 @@ async def test_whoever_comes_when_too_many_wait_is_turned_away() -> None:
     with pytest.raises(HasherBusyError):
         await hasher.hash("one too many")
     assert (hasher.running(), hasher.waiting()) == (1, 2)
+    metrics = RuntimeMetrics(Instruments("authly", registry))
+    metrics.update_thread_pool(ThreadPool.PASSWORDS, hasher.running(), hasher.waiting())
     waiting[2].cancel()
     await asyncio.sleep(0)
     gate.set()

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from authly.monitoring.definitions import Definition, described
+from authly.monitoring.definitions import Definition, closed
+from authly.monitoring.labels import CACHES
 from authly.monitoring.multiprocess.families import Family, Sample
 
 _OPERATIONS = "authly_cache_operations"
@@ -11,7 +12,7 @@ HIT_RATIO = Definition(
     "authly_cache_hit_ratio",
     "gauge",
     "Share of look-ups that a cache answered, since counting began.",
-    {"cache": described("the name of a cache")},
+    {"cache": closed(CACHES)},
     detail="Computed at each scrape from `authly_cache_operations_total`; absent until there is a look-up. For the "
     "share of the last minutes, divide the rates of the counter.",
     example="authly_cache_hit_ratio < 0.5",

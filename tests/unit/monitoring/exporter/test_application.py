@@ -12,6 +12,7 @@ from authly.monitoring.exporter.http import Request, Response
 from authly.monitoring.multiprocess.collector import Collection, DirectoryCollector
 from authly.monitoring.multiprocess.families import Family, Sample
 from tests.instance import parse, total
+from tests.vocabulary import observe
 
 MARKED = "authly_system_mark"
 
@@ -188,3 +189,15 @@ def test_who_may_not_scrape_may_not_look(tmp_path: Path, path: str) -> None:
     shown = guard.respond(Request("GET", path, headers=headers, peer="192.0.2.1"), application.respond)
     assert isinstance(shown, Response)
     assert shown.status == 200
+
+
+@pytest.mark.produces("authly_exporter_files", type=("counter", "gauge", "histogram", "summary"))
+def test_metric_files_are_counted_by_type(tmp_path: Path) -> None:
+    """Other applications than Authly have summaries too."""
+    for name in ("counter_s0.db", "gauge_max_s0.db", "histogram_s0.db", "summary_s0.db", "summary_s1.db"):
+        (tmp_path / name).write_bytes((8).to_bytes(4, "little") + bytes(16380))
+    answer = ask(Application(Configuration(tmp_path), time.monotonic, lambda _: None), "/metrics")
+    series = parse(answer.body.decode())
+    observe(series)
+    files = {type_: total(series, "authly_exporter_files", type=type_) for type_ in ("counter", "gauge", "summary")}
+    assert files == {"counter": 1, "gauge": 1, "summary": 2}

@@ -125,6 +125,18 @@ def small_disk(point: Path, options: str = "size=64k") -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(point)], check=True)
 
 
+@contextlib.contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Let nothing be created or opened for writing below a directory; what is open stays open."""
+    bind = subprocess.run(["mount", "--bind", str(directory), str(directory)], capture_output=True, text=True)
+    require("mount", bind.returncode == 0, f"mounting a directory takes root: {bind.stderr.strip()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(directory)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
 def fill(path: Path) -> None:
     """Write a file that takes all the room that its file system has."""
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:

@@ -24,8 +24,10 @@ from tests.unit.monitoring.multiprocess.support import (
     key,
     metric_file,
     read,
+    read_only,
     small_disk,
 )
+from tests.vocabulary import observe
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -89,6 +91,7 @@ def stock(directory: Path) -> Series:
 def drops(directory: Path) -> dict[str, float]:
     """Return how many series were counted as dropped, by reason."""
     found = ours(directory, dropped=True)
+    observe({(name, frozenset(labels)): value for (name, labels), value in found.items()})
     return {dict(labels)["reason"]: value for (name, labels), value in found.items() if name == DROPPED and value}
 
 
@@ -298,6 +301,7 @@ RUBBISH = {
 }
 
 
+@pytest.mark.produces("authly_metrics_dropped_series_total", reason=("corrupt_file",))
 @pytest.mark.parametrize("rubbish", RUBBISH)
 def test_a_corrupt_file_is_put_aside_and_counted(tmp_path: Path, rubbish: str) -> None:
     """A file that nobody could read does not keep a worker from counting, and stays for whoever wants to know why."""
@@ -311,6 +315,7 @@ def test_a_corrupt_file_is_put_aside_and_counted(tmp_path: Path, rubbish: str) -
         assert (tmp_path / "summary_s0.corrupt").read_bytes().startswith(RUBBISH[rubbish])
 
 
+@pytest.mark.produces("authly_metrics_dropped_series_total", reason=("disk_full",))
 def test_no_room_drops_nothing_that_was_counted(tmp_path: Path) -> None:
     """On a full disk the worker lives, the loss is counted, and when there is room the values appear, complete."""
     metrics = (
@@ -444,16 +449,48 @@ def test_the_stock_value_class_dies_on_a_full_disk(tmp_path: Path) -> None:
             process.run("h = Histogram('h', 'Help.', registry=registry); h.observe(1)")
 
 
+# Few file systems have quotas, and those that do have to be told of each user first.
+EXCEED_QUOTA = """
+import errno
+def exceed(*_):
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+os.posix_fallocate = exceed
+"""
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        pytest.param("os.setgid(65534); os.setuid(65534)", "no_permission", id="no permission"),
+        pytest.param(
+            "os.setgid(65534); os.setuid(65534)",
+            "no_permission",
+            id="no permission",
+            marks=pytest.mark.produces("authly_metrics_dropped_series_total", reason=("no_permission",)),
+        ),
         pytest.param(
             "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')), 64))",
             "too_many_files",
             id="no descriptors left",
+            marks=pytest.mark.produces("authly_metrics_dropped_series_total", reason=("too_many_files",)),
         ),
-        pytest.param("os.rename(directory, str(directory) + '.away')", "io_error", id="no directory"),
+        pytest.param(
+            "os.rename(directory, str(directory) + '.away')",
+            "io_error",
+            id="no directory",
+            marks=pytest.mark.produces("authly_metrics_dropped_series_total", reason=("io_error",)),
+        ),
+        pytest.param(
+            "store._max_bytes = 1",
+            "budget",
+            id="no budget left",
+            marks=pytest.mark.produces("authly_metrics_dropped_series_total", reason=("budget",)),
+        ),
+        pytest.param(
+            EXCEED_QUOTA,
+            "quota",
+            id="no quota left",
+            marks=pytest.mark.produces("authly_metrics_dropped_series_total", reason=("quota",)),
+        ),
     ],
 )
 def test_other_reasons_are_told_apart(tmp_path: Path, spoil: str, reason: str) -> None:
@@ -470,6 +507,20 @@ def test_other_reasons_are_told_apart(tmp_path: Path, spoil: str, reason: str) -
         directory.chmod(0o700) if directory.exists() else (tmp_path / "metrics.away").rename(directory)
         assert ours(directory) == {("c_total", ()): 2.0}
         assert drops(directory) == {reason: 2.0}
+
+
+@pytest.mark.produces("authly_metrics_dropped_series_total", reason=("read_only",))
+def test_a_file_system_that_becomes_read_only(tmp_path: Path) -> None:
+    """What is in its file goes on counting, and what would need another one is counted as dropped."""
+    directory = tmp_path / "metrics"
+    directory.mkdir(0o700)
+    with writer(directory) as process:
+        process.run("counter.inc()")
+        with read_only(directory):
+            process.run("s = Summary('s', 'Help.', registry=registry); s.observe(2); counter.inc()")
+            assert process.run("answer = s._sum.get()") == 2.0
+        assert ours(directory) == {("c_total", ()): 2.0}
+        assert drops(directory) == {"read_only": 2.0}
 
 
 def test_a_link_in_the_place_of_a_metric_file_is_not_followed(tmp_path: Path) -> None:
