@@ -170,7 +170,9 @@ def test_workers_share_what_they_import(options: tuple[str, ...], make_instance:
     assert imported == (not options)
     for worker in instance.workers():
         rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
-        own, shared = (int(re.findall(rf"^{kind}_Dirty: +(\d+) kB", rollup, re.M)[0]) for kind in ("Private", "Shared"))
+        own, shared = (
+            int(re.findall(rf"^{kind}_Dirty: +(\d+) kB", rollup, re.MULTILINE)[0]) for kind in ("Private", "Shared")
+        )
         assert (own < shared) == imported, rollup
 
 
