@@ -30,6 +30,8 @@ def test_traffic_is_scraped_judged_and_ends_with_ctrl_c(tmp_path: Path) -> None:
         cwd=REPOSITORY,
         stdout=log,
         stderr=subprocess.STDOUT,
+        # A shell's background jobs ignore it, and so does what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     text = ""
 
