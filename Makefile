@@ -11,6 +11,9 @@ LOAD   := .venv-load
 # Tests wait for processes a third of their time: half as many again as there are cores keep them busy.
 TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 
+# The suite starts hundreds of processes: none shall compile again what another has compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast check format bench load soak screenshots dashboards pictures metrics-page kubernetes check-image lock clean
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,9 +39,10 @@ class Rule(NamedTuple):
         return "-".join([self.alert or self.record, *own])
 
 
-def rules() -> list[Rule]:
+@cache
+def rules() -> tuple[Rule, ...]:
     """Return all rules, in the order in which they are written."""
-    return [
+    return tuple(
         Rule(
             file,
             rule.get("alert", ""),
@@ -52,7 +54,7 @@ def rules() -> list[Rule]:
         for file in RULES
         for group in yaml.safe_load(file.read_text())["groups"]
         for rule in group["rules"]
-    ]
+    )
 
 
 ALERTS = [rule for rule in rules() if rule.alert]

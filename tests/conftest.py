@@ -2,6 +2,7 @@
 
 import os
 import resource
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,12 +11,38 @@ pytest_plugins = [
     "tests.vocabulary", "tests.postgres", "tests.instance", "tests.browser", "tests.applications", "tests.valkey",
 ]  # fmt: skip
 
+INTEGRATION = Path(__file__).parent / "integration"
+
 # Some tests open many connections, and hold both ends of them; the usual limit of 1024 files is a soft one.
 _, _MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
 
 settings.register_profile("authly", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("authly")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the modules that start instances among the processes that share the suite; each begins with its own.
+
+    Who is done takes over from the end of another's share, where there shall be nothing that takes long.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    modules: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.path, []).append(item)
+    slow = [path for path in modules if path.parent == INTEGRATION]
+    shares = [[item for path in slow[number::processes] for item in modules.pop(path)] for number in range(processes)]
+    quick = [item for module in modules.values() for item in module]
+    dealt: list[pytest.Item] = []
+    for number, share in enumerate(shares):
+        # What was given more time than others takes the longest.
+        share.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+        # xdist gives each process as many tests, in their order.
+        room = max(0, (len(items) - len(dealt)) // (processes - number) - len(share))
+        dealt += [*share, *quick[:room]]
+        del quick[:room]
+    items[:] = dealt
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
     """Wait for a condition and return how long it took; fail when it does not come true."""
     began = time.monotonic()
     while not condition():
-        if time.monotonic() - began > seconds:
+        waited = time.monotonic() - began
+        if waited > seconds:
             pytest.fail(f"not true after {seconds} s: {condition}")
-        # Others need the processor, most of all those that are waited for.
-        time.sleep(0.01 if time.monotonic() - began < 0.5 else 0.05)
+        # Others need the processor, most of all those that are waited for: what takes longer is looked at less often.
+        time.sleep(min(0.01 + waited / 10, 0.1))
     return time.monotonic() - began
 
 

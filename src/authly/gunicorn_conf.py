@@ -4,6 +4,8 @@
 """
 
 import contextlib
+import gc
+import importlib
 import os
 import sys
 import time
@@ -64,9 +66,10 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Start the exporter, and see to it that the database stays."""
+    """Start the exporter, see to it that the database stays, and make ready what all workers need."""
     monitoring.when_ready(server)
     _keep_database(server)
+    _import_application(server)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -127,6 +130,20 @@ def _keep_database(server: Any) -> None:
             server.log.error("%s", error)
 
     at_each_turn(server, look)
+
+
+def _import_application(server: Any) -> None:
+    """Import the application's modules, and no more: workers start in a fraction of the time, and share the memory.
+
+    The application itself is each worker's own. Workers that end when the code changes have to import it themselves.
+    """
+    if server.cfg.reload:
+        return
+    # A collection writes into all objects that it looks at, and what is written to is shared no more.
+    gc.disable()
+    importlib.import_module("authly.app")
+    gc.freeze()
+    gc.enable()
 
 
 def _forget_control_sockets(folder: Path) -> None:

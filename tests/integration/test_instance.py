@@ -160,6 +160,22 @@ def test_every_way_to_start_serves_and_counts(
     assert not [line for line in log_lines(instance) if line["level"] in {"error", "critical"}]
 
 
+@pytest.mark.parametrize("options", [(), ("--reload",)])
+def test_workers_share_what_they_import(options: tuple[str, ...], make_instance: MakeInstance) -> None:
+    """The master imports for its workers, and most of their memory is shared; what follows the code imports itself."""
+    instance = make_instance(*options, AUTHLY_WORKERS="2").start()
+    wait_until(lambda: instance.log().count("Application startup complete.") == 2)
+    # An extension module shows who has imported the application's modules.
+    imported = "psycopg_binary" in Path(f"/proc/{instance.master}/maps").read_text()
+    assert imported == (not options)
+    for worker in instance.workers():
+        rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
+        own, shared = (
+            int(re.findall(rf"^{kind}_Dirty: +(\d+) kB", rollup, re.MULTILINE)[0]) for kind in ("Private", "Shared")
+        )
+        assert (own < shared) == imported, rollup
+
+
 def test_the_master_does_not_wait_for_its_database(make_instance: MakeInstance) -> None:
     """While PostgreSQL takes its time to start, an exporter and a worker that end are back as soon as ever."""
     instance = make_instance(AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL="").start()

@@ -25,8 +25,9 @@ def test_traffic_is_scraped_judged_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     program("prometheus")
     program("alertmanager")
     log = (tmp_path / "log").open("wb")
+    # What a shell starts in the background ignores Ctrl-C, and so does all that it starts in turn, unless it is told.
     observe = subprocess.Popen(
-        [sys.executable, "-m", "tests.observe", "--free-ports", "--seconds", "120"],
+        ["env", "--default-signal=INT", sys.executable, "-m", "tests.observe", "--free-ports", "--seconds", "120"],
         cwd=REPOSITORY,
         stdout=log,
         stderr=subprocess.STDOUT,

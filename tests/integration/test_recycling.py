@@ -141,7 +141,6 @@ def load(rounds):
 """.replace("{series}", str(SERIES))
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(120)
 def test_a_disk_that_workers_fill_up(tmp_path: Path) -> None:
     """Several workers fill 256 KiB: all live, each loss is counted by reason, and with room all numbers appear."""
@@ -204,7 +203,6 @@ def test_a_histogram_that_found_room_for_a_part_is_not_half_shown(tmp_path: Path
         assert set(counts) == {1.0}
 
 
-@pytest.mark.serial
 def test_the_stock_value_class_ends_workers_that_fill_a_disk(tmp_path: Path) -> None:
     """In the same situation each worker with prometheus-client's own value class is ended by SIGBUS."""
     with small_disk(tmp_path / "disk", "size=256k") as disk, contextlib.ExitStack() as stack:

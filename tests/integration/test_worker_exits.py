@@ -238,12 +238,14 @@ def test_several_workers_killed_at_once_are_each_seen(make: MakeApplication) -> 
 
 
 RECYCLES = 500
-# Loaded before the fork, so that a recycled worker costs next to nothing; and without the random pause between two
-# starts, of which Gunicorn makes up to 0.1 s, and which would be all that the test does.
+# Loaded before the fork, and left alone by Python's collector, so that a recycled worker costs next to nothing; and
+# without the random pause between two starts, of which Gunicorn makes up to 0.1 s, and which would be all that the test
+# does.
 SMALL = f"""
-import gunicorn.arbiter, prometheus_client, prometheus_client.mmap_dict, authly.monitoring.multiprocess.values
+import gc, gunicorn.arbiter, prometheus_client, prometheus_client.mmap_dict, authly.monitoring.multiprocess.values
 from types import SimpleNamespace
 gunicorn.arbiter.random = SimpleNamespace(random=lambda: 0.0)
+gc.freeze()
 {APPLICATION}
 app = wsgi
 """
