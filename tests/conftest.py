@@ -8,8 +8,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
-    "tests.vocabulary", "tests.postgres", "tests.instance", "tests.browser", "tests.applications", "tests.valkey",
-]  # fmt: skip
+    "tests.vocabulary",
+    "tests.postgres",
+    "tests.instance",
+    "tests.browser",
+    "tests.applications",
+    "tests.valkey",
+]
 
 INTEGRATION = Path(__file__).parent / "integration"
 

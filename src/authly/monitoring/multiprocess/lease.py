@@ -22,7 +22,12 @@ _LOCK_FILE = re.compile(r"([ms])(0|[1-9][0-9]*)\.lock")
 
 def lock_path(directory: Path, slot: int, letter: str = WRITER) -> Path:
     """Return the path of a slot's lock file."""
-    return directory / f"{letter}{slot}.lock"
+    return Path(_lock_path(directory, slot, letter))
+
+
+def _lock_path(directory: Path, slot: int, letter: str) -> str:
+    # Many are opened at each scrape, where path objects would be most of the work.
+    return f"{directory}/{letter}{slot}.lock"
 
 
 class Lease:
@@ -78,8 +83,7 @@ class Lease:
 def is_held(directory: Path, slot: int, letter: str = WRITER) -> bool:
     """Tell whether a process holds a slot, without disturbing one that is about to lease it."""
     try:
-        # Many times at each scrape: without a path object.
-        fd = os.open(f"{directory}/{letter}{slot}.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(_lock_path(directory, slot, letter), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
@@ -96,7 +100,7 @@ def parse_lock_name(name: str) -> int | None:
 def holder_pid(directory: Path, slot: int) -> int | None:
     """Return the process id that the holder of a slot wrote down, if it is readable."""
     try:
-        fd = os.open(f"{directory}/{WRITER}{slot}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(_lock_path(directory, slot, WRITER), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             return int(os.read(fd, _MAX_PID))
         finally:

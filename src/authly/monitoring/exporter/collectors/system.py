@@ -224,7 +224,6 @@ class SystemCollector:
         self._processes = Processes(instance.master)
         self._details = Remembered(DETAIL_SECONDS, self._processes.detail, clock)
         self._memory = Remembered(MEMORY_SECONDS, self._processes.memory, clock)
-        self._limits = Remembered(DETAIL_SECONDS, cgroups.Container.limits, clock)
         self._container = cgroups.Container()
         # When the master started, and how long it had been running at a moment of the clock, which never jumps.
         self._started: float | None = None
@@ -245,11 +244,11 @@ class SystemCollector:
         }
         families = [
             *self._used(roles),
-            *self._opened({role: [*members.values()] for role, members in details.items()}),
+            *self._opened(details),
             self._worked(found),
             self._switched(details),
             *self._times(found),
-            *container_families(self._limits.of([self._container])[self._container]),
+            *container_families(self._container.limits()),
         ]
         return [family for family in families if family.size]
 
@@ -278,16 +277,16 @@ class SystemCollector:
             threads.append(((label,), sum(process.threads for process in living)))
         return [Family.defined(MEMORY_USAGE, memory), Family.defined(THREADS, threads)]
 
-    def _opened(self, roles: dict[str, list[Detail]]) -> list[Family]:
+    def _opened(self, roles: dict[str, dict[Identity, Detail]]) -> list[Family]:
         """Return the file descriptors."""
         descriptors, most, limits = [], [], []
         for role, details in roles.items():
             label = (("role", role),)
-            opened = _all_known(detail.descriptors for detail in details)
+            opened = _all_known(detail.descriptors for detail in details.values())
             if opened is not None:
                 descriptors.append((label, sum(opened)))
                 most.append((label, max(opened, default=0)))
-            allowed = _all_known(detail.descriptor_limit for detail in details)
+            allowed = _all_known(detail.descriptor_limit for detail in details.values())
             if allowed:
                 # -1 stands for no limit.
                 limits.append((label, min(limit if limit >= 0 else float("inf") for limit in allowed)))
