@@ -226,7 +226,14 @@ def test_dump_asks_the_exporter(instance: Instance) -> None:
     wait_until(asked)
     assert instance.get(PAGE)[0] == 200
     changes = process.communicate()[0]
-    assert re.search(r'authly_http_requests_total\{endpoint="/openapi.json",[^}]*\}  7 -> 8  0\.3', changes), changes
+    rate = re.search(r'authly_http_requests_total\{endpoint="/openapi.json",[^}]*\}  7 -> 8  ([\d.]+)/s', changes)
+    moments = re.search(r"^authly_uptime_seconds  ([\d.]+) -> ([\d.]+)$", changes, re.MULTILINE)
+    assert rate, changes
+    assert moments, changes
+    # Three seconds at least, and as many more as a busy machine made of them.
+    elapsed = float(moments[2]) - float(moments[1])
+    assert elapsed >= 2.9
+    assert float(rate[1]) == pytest.approx(1 / elapsed, rel=0.1)
 
 
 # serve
