@@ -233,6 +233,27 @@ def test_user_killed_during_the_first_start_leaves_nothing_behind(state: Path) -
         assert ask(url) == "authly"
 
 
+def test_what_a_killed_initdb_had_started_may_go_on_for_a_moment(state: Path) -> None:
+    """Its processes write where the database was being created while the next one removes what they wrote."""
+    left = state / "postgres/data.new"
+    left.mkdir(parents=True, mode=0o700)
+    code = (
+        "import os, time\n"
+        "until = time.monotonic() + 1.5\n"
+        "number = 0\n"
+        "while time.monotonic() < until:\n"
+        "    number += 1\n"
+        "    try:\n"
+        "        os.makedirs(f'base/{number % 5}/{number}')\n"
+        "    except OSError:\n"
+        "        pass\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=left):
+        wait_until((left / "base").exists)
+        with EmbeddedPostgres(state) as url:
+            assert ask(url) == "authly"
+
+
 def test_forked_and_executed_children_are_no_users(state: Path) -> None:
     """The server stops with the process that asked for it, though that one's children live on."""
     server = EmbeddedPostgres(state)

@@ -46,6 +46,8 @@ _START_LIMIT = 120.0
 _STOP_SIGNALS = ((signal.SIGINT, 1.2), (signal.SIGQUIT, 0.4), (signal.SIGKILL, 5.0))
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _STEADY_AFTER = 60.0
+# How long what a killed initdb had started may go on writing.
+_ORPHANS_LIMIT = 10.0
 _LOG_LIMIT = 4 * 1024 * 1024
 _LOG_TAIL = 12
 _READY = b"database system is ready to accept connections"
@@ -325,8 +327,7 @@ class _Keeper:
     def _create(self) -> None:
         # Built aside and renamed, so that "data" is either complete or absent.
         new = self._directory / "data.new"
-        if new.exists():
-            shutil.rmtree(new)
+        _remove(new)
         new.mkdir(mode=0o700)
         if self._identity:
             os.chown(new, *self._identity)
@@ -428,6 +429,22 @@ class _Keeper:
                 elif child.pidfd in ready:
                     child.close()
                     return
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder if it is there, though what a killed initdb had started may be writing in it for a moment yet.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    give_up_at = time.monotonic() + _ORPHANS_LIMIT
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.05)
 
 
 def main() -> None:
