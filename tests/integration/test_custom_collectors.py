@@ -70,7 +70,8 @@ def test_the_exporter_loads_collectors(make_instance: MakeInstance, tmp_path: Pa
         assert total(series, "authly_exporter_directory_up") == 1
         assert total(series, "authly_http_requests_total", endpoint="/health/live") > 0
     # What a collector measures for itself is the exporter's alone; it leaves no files among those of the workers.
-    assert total(series, "asked_total") == 2
+    # Which of the two collectors comes first at a scrape is open.
+    assert total(series, "asked_total") in (1, 2)
     assert not [path.name for path in instance.directory.iterdir() if str(exporter) in path.name]
     log = instance.log()
     assert log.count("The collector plugin:Bad failed, and its metrics are missing: RuntimeError: on purpose.") == 1
