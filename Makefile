@@ -8,8 +8,10 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 # The load generator, and nothing of Authly beside it.
 LOAD   := .venv-load
-# Tests wait for processes a third of their time: half as many again as there are cores keep them busy.
-TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
+# Tests wait for processes half of their time: twice as many as there are cores keep them busy.
+TESTERS = $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) * 2)')
+# Most of what is installed is never imported; what is, is compiled then, and once.
+INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 
 # The suite starts hundreds of processes: none shall compile again what another has compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,8 +27,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@rm -rf $(VENV)
 	@echo "Making the environment in $(VENV) (about half a minute, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python $(INSTALL) --require-hashes -r requirements.lock
+	@$(BIN)/python $(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: $(STAMP) ## Authly on an embedded PostgreSQL, with its exporter (Ctrl-C ends all of it)
@@ -57,9 +59,9 @@ $(BENCH)/.installed: requirements.lock benchmarks/requirements.lock pyproject.to
 	@rm -rf $(BENCH)
 	@echo "Making the environment of the benchmarks in $(BENCH) (about a minute, once) ..."
 	@$(PYTHON) -m venv $(BENCH)
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	@$(BENCH)/bin/python $(INSTALL) --require-hashes \
 		-r requirements.lock -r benchmarks/requirements.lock
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BENCH)/bin/python $(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON and plot below benchmarks/results
@@ -68,7 +70,7 @@ bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON a
 $(LOAD)/.installed: loadtests/requirements.lock
 	@rm -rf $(LOAD)
 	@$(PYTHON) -m venv $(LOAD)
-	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r loadtests/requirements.lock
+	@$(LOAD)/bin/python $(INSTALL) --require-hashes -r loadtests/requirements.lock
 	@touch $@
 
 load: $(STAMP) $(LOAD)/.installed ## what measuring costs under load, judged by its budgets; about six minutes

@@ -26,6 +26,7 @@ from authly.api.metrics_router import Scraper, metrics_router
 from authly.api.pages import Pages
 from authly.api.par_router import par_router
 from authly.api.revoke_router import revoke_router
+from authly.api.routes import add_routes
 from authly.api.token_router import token_router
 from authly.api.userinfo_router import userinfo_router
 from authly.core import logging
@@ -135,13 +136,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # This process is the server's user for as long as it has an application.
     app.state.embedded_postgres = embedded_postgres
-    app.include_router(health_router(resources.check))
+    add_routes(app, health_router(resources.check))
     pages = Pages(settings.theme.read_bytes() if settings.theme else b"", sign_up=settings.sign_up_enabled)
     problems.install(app, pages, SecurityLog(metrics.security))
     oauth_errors.install(app)
-    app.include_router(pages.router())
     browser = Browser(identity.sessions)
-    app.include_router(
+    add_routes(
+        app,
+        pages.router(),
         auth_router(
             browser,
             pages,
@@ -149,9 +151,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             identity.users,
             settings.password_min_length,
             sign_up=settings.sign_up_enabled,
-        )
-    )
-    for router in (
+        ),
         authorize_router(
             server.authorization,
             server.interaction,
@@ -171,8 +171,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         par_router(server.authenticator, server.pushed_requests),
         metadata_router(server.endpoints, server.scopes, server.keys, settings.jwks_max_age, metrics.oidc),
         applications_router(server.consents, server.clients, server.scopes, browser, pages),
-    ):
-        app.include_router(router)
+    )
     admin_router.install(
         app,
         AdminAccess(server.tokens, identity.users, server.endpoints.issuer, identity.audit, metrics.security),
@@ -193,7 +192,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if settings.metrics_access_tokens:
             verifiers.append(AccessTokens(server.tokens, server.endpoints.issuer))
         policy = MetricsPolicy(settings.metrics_allowed_networks, verifiers, metrics.security)
-        app.include_router(metrics_router(settings.metrics_path, scraper, policy))
+        add_routes(app, metrics_router(settings.metrics_path, scraper, policy))
     surround(app, settings, shared.rate_limits, server.clients.has_origin, metrics)
     return app
 

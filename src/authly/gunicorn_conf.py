@@ -54,6 +54,9 @@ forwarded_allow_ips = ""
 control_socket = str(settings.state_path / f"gunicorn-{os.getpid()}.ctl")
 control_socket_disable = len(os.fsencode(control_socket)) > 107
 
+# What FastAPI imports when it sees the first route.
+_IMPORTED_LATE = ("pydantic.v1",)
+
 
 def on_starting(server: Any) -> None:
     """Prepare the state directory, the metrics directory and the database."""
@@ -141,7 +144,8 @@ def _import_application(server: Any) -> None:
         return
     # A collection writes into all objects that it looks at, and what is written to is shared no more.
     gc.disable()
-    importlib.import_module("authly.app")
+    for module in ("authly.app", *_IMPORTED_LATE):
+        importlib.import_module(module)
     gc.freeze()
     gc.enable()
 

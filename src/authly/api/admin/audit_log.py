@@ -8,7 +8,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from authly.api.admin.access import AdminAccess, Administrator
 from authly.api.admin.paging import Page, Paging, bad_cursor, paging
-from authly.api.admin.problems import Problem, ProblemRoute, documented
+from authly.api.admin.problems import Problem, documented
+from authly.api.admin.resources import resource_router
 from authly.audit.models import AuditEntry, AuditEvent, AuditFilter, Party, PartyKind
 from authly.audit.service import AuditLog
 
@@ -42,7 +43,7 @@ def audit_log_router(audit: AuditLog, access: AdminAccess) -> APIRouter:
         audit: has it.
         access: knows who may.
     """
-    router = APIRouter(prefix="/audit-log", route_class=ProblemRoute)
+    router = resource_router("audit-log")
 
     @router.get("", summary="List what happened, the latest first", responses=documented(400))
     async def list_entries(

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from authly.api.admin.access import AdminAccess, Administrator
 from authly.api.admin.paging import Page, Paging, paging
-from authly.api.admin.problems import ProblemRoute, documented, not_found
+from authly.api.admin.problems import documented, not_found
+from authly.api.admin.resources import resource_router
 from authly.keys.models import Algorithm
 from authly.oauth.client_service import ClientService
 from authly.oauth.models import AuthMethod, Client, ClientSettings, ClientType, GrantType, SubjectType
@@ -114,7 +115,7 @@ def clients_router(clients: ClientService, access: AdminAccess) -> APIRouter:
         clients: registers them.
         access: knows who may.
     """
-    router = APIRouter(prefix="/clients", route_class=ProblemRoute)
+    router = resource_router("clients")
     Reader = Annotated[Administrator, Depends(access.read)]  # noqa: N806
     Writer = Annotated[Administrator, Depends(access.write)]  # noqa: N806
 

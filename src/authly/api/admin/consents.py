@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from authly.api.admin.access import AdminAccess, Administrator
 from authly.api.admin.paging import Page, Paging, paging
-from authly.api.admin.problems import ProblemRoute, documented, not_found
+from authly.api.admin.problems import documented, not_found
+from authly.api.admin.resources import resource_router
 from authly.oauth.consent_service import ConsentService
 from authly.oauth.models import Consent
 
@@ -32,7 +33,7 @@ def consents_router(consents: ConsentService, access: AdminAccess) -> APIRouter:
         consents: knows them.
         access: knows who may.
     """
-    router = APIRouter(prefix="/consents", route_class=ProblemRoute)
+    router = resource_router("consents")
     Reader = Annotated[Administrator, Depends(access.read)]  # noqa: N806
     Writer = Annotated[Administrator, Depends(access.write)]  # noqa: N806
 

@@ -1,6 +1,6 @@
 """All routes of the administration interface."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from authly.api.admin.statistics import statistics_router
 from authly.api.admin.tokens import tokens_router
 from authly.api.admin.users import users_router
 from authly.api.admin_middleware import PREFIX
+from authly.api.routes import add_routes
 from authly.audit.service import AuditLog
 from authly.oauth.client_service import ClientService
 from authly.oauth.consent_service import ConsentService
@@ -54,8 +55,8 @@ def install(
         consents: what users allowed.
         audit: what happened.
     """
-    interface = APIRouter(prefix=f"{PREFIX}v1", tags=["administration"])
-    for router in (
+    add_routes(
+        app,
         clients_router(clients, access),
         scopes_router(scopes, access),
         users_router(users, administration, access),
@@ -64,9 +65,7 @@ def install(
         consents_router(consents, access),
         audit_log_router(audit, access),
         statistics_router(administration, access),
-    ):
-        interface.include_router(router)
-    app.include_router(interface)
+    )
 
     async def refused(request: Request, error: Exception) -> Response:
         """Answer what no route answers: paths and methods that there are not."""

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from authly.api.admin.access import AdminAccess, Administrator
 from authly.api.admin.paging import Page, Paging, paging
-from authly.api.admin.problems import ProblemRoute, documented, not_found
+from authly.api.admin.problems import documented, not_found
+from authly.api.admin.resources import resource_router
 from authly.oauth.models import Scope
 from authly.oauth.scope_service import ScopeService
 
@@ -42,7 +43,7 @@ def scopes_router(scopes: ScopeService, access: AdminAccess) -> APIRouter:
         scopes: knows them.
         access: knows who may.
     """
-    router = APIRouter(prefix="/scopes", route_class=ProblemRoute)
+    router = resource_router("scopes")
     Reader = Annotated[Administrator, Depends(access.read)]  # noqa: N806
     Writer = Annotated[Administrator, Depends(access.write)]  # noqa: N806
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from authly.admin.service import AdministrationService
 from authly.api.admin.access import AdminAccess, Administrator
 from authly.api.admin.paging import Page, Paging, paging
-from authly.api.admin.problems import ProblemRoute, documented, not_found
+from authly.api.admin.problems import documented, not_found
+from authly.api.admin.resources import resource_router
 from authly.sessions.models import Session
 from authly.sessions.service import SessionService
 
@@ -38,7 +39,7 @@ def sessions_router(sessions: SessionService, administration: AdministrationServ
         administration: ends them.
         access: knows who may.
     """
-    router = APIRouter(prefix="/sessions", route_class=ProblemRoute)
+    router = resource_router("sessions")
     Reader = Annotated[Administrator, Depends(access.read)]  # noqa: N806
     Writer = Annotated[Administrator, Depends(access.write)]  # noqa: N806
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from authly.admin.service import AdministrationService
 from authly.api.admin.access import AdminAccess, Administrator
-from authly.api.admin.problems import ProblemRoute, documented
+from authly.api.admin.problems import documented
+from authly.api.admin.resources import resource_router
 
 
 class StatisticsBody(BaseModel):
@@ -28,7 +29,7 @@ def statistics_router(administration: AdministrationService, access: AdminAccess
         administration: counts.
         access: knows who may.
     """
-    router = APIRouter(prefix="/statistics", route_class=ProblemRoute)
+    router = resource_router("statistics")
 
     @router.get("", summary="Count what there is", responses=documented())
     async def show_statistics(_: Annotated[Administrator, Depends(access.read)]) -> StatisticsBody:

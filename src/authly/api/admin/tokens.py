@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 from authly.admin.service import AdministrationService
 from authly.api.admin.access import AdminAccess, Administrator
 from authly.api.admin.paging import Page, Paging, paging
-from authly.api.admin.problems import ProblemRoute, documented, not_found
+from authly.api.admin.problems import documented, not_found
+from authly.api.admin.resources import resource_router
 from authly.tokens.models import Family, RevocationReason, StoredAccessToken
 from authly.tokens.service import TokenService
 
@@ -54,7 +55,7 @@ def tokens_router(tokens: TokenService, administration: AdministrationService, a
         administration: revokes them.
         access: knows who may.
     """
-    router = APIRouter(prefix="/tokens", route_class=ProblemRoute)
+    router = resource_router("tokens")
     Reader = Annotated[Administrator, Depends(access.read)]  # noqa: N806
     Writer = Annotated[Administrator, Depends(access.write)]  # noqa: N806
     Part = Annotated[Paging, Depends(paging)]  # noqa: N806

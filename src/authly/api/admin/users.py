@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from authly.admin.service import AdministrationService
 from authly.api.admin.access import AdminAccess, Administrator
 from authly.api.admin.paging import Page, Paging, bad_cursor, paging
-from authly.api.admin.problems import Problem, ProblemRoute, documented, not_found
+from authly.api.admin.problems import Problem, documented, not_found
+from authly.api.admin.resources import resource_router
 from authly.audit.models import Party
 from authly.users.models import Profile, User
 from authly.users.repository import UserFilter
@@ -98,7 +99,7 @@ def users_router(users: UserService, administration: AdministrationService, acce
         administration: does what concerns more than users.
         access: knows who may.
     """
-    router = APIRouter(prefix="/users", route_class=ProblemRoute)
+    router = resource_router("users")
     Reader = Annotated[Administrator, Depends(access.read)]  # noqa: N806
     Writer = Annotated[Administrator, Depends(access.write)]  # noqa: N806
 
