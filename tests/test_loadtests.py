@@ -200,7 +200,7 @@ def test_a_wrong_option_is_named(name: str, value: str) -> None:
 @pytest.mark.timeout(400)
 def test_the_gate_holds_authly_and_finds_a_handicap(locust: None, tmp_path: Path) -> None:
     """Metrics exceed no budget with confidence; six milliseconds and sixty megabytes more than they need do."""
-    for pairs in ("3", "6", "12"):
+    for pairs in ("4", "8", "16"):
         done = run(
             *("gate", "--control", "--together", "--blocks", "1", "--pairs", pairs, "--seconds", "3", "--workers", "1"),
             *("--arrivals", "20", "--scrapes", "0", "--busy-seconds", "0", "--cost-seconds", "0", "--seed", "11"),
