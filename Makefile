@@ -8,8 +8,8 @@ STAMP  := $(VENV)/.installed
 BENCH  := .venv-bench
 # The load generator, and nothing of Authly beside it.
 LOAD   := .venv-load
-# Tests wait for processes half of their time: twice as many as there are cores keep them busy.
-TESTERS = $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) * 2)')
+# Tests wait for processes a third of their time: half as many again as there are cores keep them busy.
+TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 # Most of what is installed is never imported; what is, is compiled then, and once.
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 
@@ -79,14 +79,14 @@ load: $(STAMP) $(LOAD)/.installed ## what measuring costs under load, judged by 
 soak: $(STAMP) $(LOAD)/.installed ## load and chaos for some minutes; MINUTES and SEED choose
 	@$(BIN)/python -m loadtests soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium)
+screenshots: $(STAMP) ## take the pictures of the pages in docs/images again (needs Debian's chromium-headless-shell)
 	@$(BIN)/python -m tests.status_screenshots
 	@$(BIN)/python -m tests.screenshots
 
 dashboards: $(STAMP) ## write the dashboards of Grafana again (docker-compose/grafana/dashboards)
 	@$(BIN)/python -m dashboards
 
-pictures: $(STAMP) ## take the pictures of the dashboards in docs/images again (a real run of four minutes; Debian's chromium)
+pictures: $(STAMP) ## take the pictures of the dashboards in docs/images again (a real run of four minutes; Debian's chromium-headless-shell)
 	@.ci/tools prometheus prometheus-alertmanager
 	@$(BIN)/python -m tests.dashboard_screenshots
 

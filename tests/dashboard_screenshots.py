@@ -181,7 +181,7 @@ def take(drawn: dict[str, str]) -> None:
 def main() -> None:
     """Take all pictures."""
     if not CHROMIUM:
-        raise SystemExit("There is no chromium, which takes the pictures: install Debian's package of that name.")
+        raise SystemExit("There is no Chromium, which takes the pictures: install Debian's chromium-headless-shell.")
     # However it is told to end, what it started ends with it.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     take(pages())

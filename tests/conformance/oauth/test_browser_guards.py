@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeVar
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.oauth import CALLBACK, PASSWORD, Server
+from tests.oauth import PASSWORD, Server
 
 T = TypeVar("T")
 
@@ -20,28 +20,12 @@ def _beside(call: Callable[[], T]) -> T:
         return thread.submit(call).result()
 
 
-def _arrive(route: Route) -> None:
-    route.fulfill(status=200, content_type="text/html", body="<h1>Back at the client</h1>")
-
-
-def test_login_leads_on_to_a_client(page: Page, server: Server) -> None:
-    """Chromium follows the answer of the login form to a client that asks for no consent: its policy allows that."""
-    client = _beside(lambda: server.client(require_consent=False))
-    person = _beside(server.person)
-    page.route(f"{CALLBACK}**", _arrive)
-    page.goto(server.authorize_url(client))
-    page.get_by_label("Username").fill(person.username)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading")).to_have_text("Back at the client")
-    assert page.url.startswith(f"{CALLBACK}?code=")
-
-
 class _Page(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/html")
         self.end_headers()
+        self.wfile.write(b"<h1>Back at the client</h1>")
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
@@ -49,7 +33,7 @@ class _Page(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def origins() -> Iterator[list[str]]:
-    """Two origins with an empty page each."""
+    """Two origins with the page of a client each."""
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), _Page) for _ in range(2)]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -57,6 +41,19 @@ def origins() -> Iterator[list[str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def test_login_leads_on_to_a_client(page: Page, server: Server, origins: list[str]) -> None:
+    """Chromium follows the answer of the login form to a client that asks for no consent: its policy allows that."""
+    callback = f"{origins[0]}/callback"
+    client = _beside(lambda: server.client(require_consent=False, redirect_uris=(callback,)))
+    person = _beside(server.person)
+    page.goto(server.authorize_url(client))
+    page.get_by_label("Username").fill(person.username)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading")).to_have_text("Back at the client")
+    assert page.url.startswith(f"{callback}?code=")
 
 
 def test_pages_of_other_origins(
