@@ -34,8 +34,10 @@ class Plan(NamedTuple):
         seconds: that each takes.
         arrivals: flows that begin in a second.
         scrapes: that availability is judged by.
-        scrape_interval: seconds from one scrape to the next while costs are measured.
+        scrape_interval: seconds from one scrape to the next while times and memory are measured.
         cost_seconds: for which processor time is measured, of both sides at once; 0 leaves it out.
+        cost_scrape_interval: seconds from one scrape to the next meanwhile; after the first second, `cost_seconds` has
+            place for a whole number of them.
         busy_seconds: for which throughput is measured, without a pause; 0 leaves it out.
         workers: of each side.
         seed: what all choices follow from.
@@ -51,6 +53,7 @@ class Plan(NamedTuple):
     scrapes: int
     scrape_interval: float
     cost_seconds: float
+    cost_scrape_interval: float
     busy_seconds: float
     workers: int
     seed: int
@@ -187,7 +190,7 @@ def _costs(measured: Measured, sides: dict[str, Side], seed: int) -> dict[str, f
     def cost(name: str) -> float:
         plan = measured.plan
         one = sides[name]
-        options: dict[str, Any] = {"random_seed": seed, "scrape_interval": plan.scrape_interval}
+        options: dict[str, Any] = {"random_seed": seed, "scrape_interval": plan.cost_scrape_interval}
         with watch.Watch(one.instance.master, 0.25) as watching:
             found = _note(measured, one, one.metrics_url, plan.cost_seconds, arrivals=plan.arrivals / 2, **options)
         return _cost(found, watching.samples, plan.cost_seconds)

@@ -22,7 +22,7 @@ def window(side: str, added: float) -> gate.Window:
 
 def measured(*added: float) -> gate.Measured:
     """Return what was measured, of pairs with such differences."""
-    plan = gate.Plan(1, len(added), 8.0, 120.0, 10, 5.0, 5.0, 3.0, 2, 7)
+    plan = gate.Plan(1, len(added), 8.0, 120.0, 10, 5.0, 5.0, 5.0, 3.0, 2, 7)
     found = gate.Measured(plan)
     found.pairs = [{gate.ON: window(gate.ON, one), gate.OFF: window(gate.OFF, 0.0)} for one in added]
     found.costs = [{gate.ON: 2 + one, gate.OFF: 2.0} for one in added]
