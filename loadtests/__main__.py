@@ -32,22 +32,19 @@ def main() -> int:
     )
     gate.add_argument("--blocks", type=int, default=2, help="how often both sides are started anew")
     gate.add_argument("--pairs", type=int, default=4, help="measurements of each side in a block")
-    gate.add_argument("--seconds", type=float, default=8.0, help="that each takes")
-    gate.add_argument("--arrivals", type=float, default=80.0, help="flows that begin in a second (open loop)")
+    gate.add_argument("--seconds", type=float, default=31.0, help="that each takes, with all sides under load at once")
+    gate.add_argument("--arrivals", type=float, default=60.0, help="flows that begin in a second on each (open loop)")
     gate.add_argument("--scrapes", type=int, default=3200, help="that availability is judged by")
-    gate.add_argument("--scrape-interval", type=float, default=5.0, help="seconds, while times are measured")
-    gate.add_argument("--cost-seconds", type=float, default=31.0, help="under load of both at once, for processor time")
-    gate.add_argument("--cost-scrape-interval", type=float, default=15.0, help="seconds, meanwhile")
+    gate.add_argument("--scrape-interval", type=float, default=15.0, help="seconds from one scrape to the next")
     gate.add_argument("--busy-seconds", type=float, default=3.0, help="without a pause, for throughput; 0: none")
     gate.add_argument("--workers", type=int, default=2, help="of each side")
     gate.add_argument("--control", action="store_true", help="a third side with a handicap has to be found out")
-    gate.add_argument("--together", action="store_true", help="load all sides at once, where others use the machine")
 
     scale = commands.add_parser("scale", help="measure what metrics cost with more and more workers")
     scale.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of workers")
     scale.add_argument("--pairs", type=int, default=3, help="measurements of each side")
-    scale.add_argument("--seconds", type=float, default=5.0, help="that each takes")
-    scale.add_argument("--arrivals", type=float, default=80.0, help="flows that begin in a second (open loop)")
+    scale.add_argument("--seconds", type=float, default=10.0, help="that each takes")
+    scale.add_argument("--arrivals", type=float, default=40.0, help="flows that begin in a second on each (open loop)")
 
     soak = commands.add_parser(
         "soak",

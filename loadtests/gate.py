@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.timing import Progress
 from loadtests import books, handicap, load, report, watch
@@ -23,6 +23,8 @@ _WARM_UP = 4.0
 _BUSY_USERS = 8
 # The first requests of a load open its connections, and log its users in.
 _SETTLING = 1.0
+# Processor time is counted in hundredths of a second, and a scrape costs as much as many requests: less says nothing.
+_LONG_ENOUGH = 10.0
 
 
 class Plan(NamedTuple):
@@ -32,18 +34,13 @@ class Plan(NamedTuple):
         blocks: how often both sides are started anew.
         pairs: measurements of each side in a block.
         seconds: that each takes.
-        arrivals: flows that begin in a second.
+        arrivals: flows that begin in a second on each side.
         scrapes: that availability is judged by.
-        scrape_interval: seconds from one scrape to the next while times and memory are measured.
-        cost_seconds: for which processor time is measured, of both sides at once; 0 leaves it out.
-        cost_scrape_interval: seconds from one scrape to the next meanwhile; after the first second, `cost_seconds` has
-            place for a whole number of them.
+        scrape_interval: seconds from one scrape to the next.
         busy_seconds: for which throughput is measured, without a pause; 0 leaves it out.
         workers: of each side.
         seed: what all choices follow from.
         control: whether a third side, with metrics and a handicap, has to be found out.
-        together: whether sides are under load at once, instead of in turn: they slow each other, and what else the
-            machine does meets all of them alike.
     """
 
     blocks: int
@@ -52,13 +49,10 @@ class Plan(NamedTuple):
     arrivals: float
     scrapes: int
     scrape_interval: float
-    cost_seconds: float
-    cost_scrape_interval: float
     busy_seconds: float
     workers: int
     seed: int
     control: bool = False
-    together: bool = False
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -73,7 +67,8 @@ class Window:
     Args:
         side: with metrics or without.
         latencies: milliseconds of each request, without those of the first second.
-        memory: megabytes of them, the median of its samples.
+        memory: megabytes, the median of its samples.
+        cost: processor time of a request in milliseconds, likewise without the first second.
         samples: seconds from the start of the run, megabytes, and processors used since the sample before.
         per_second: requests answered in each second.
     """
@@ -81,6 +76,7 @@ class Window:
     side: str
     latencies: list[float]
     memory: float
+    cost: float
     samples: list[tuple[float, float, float]]
     per_second: list[tuple[float, int]]
 
@@ -96,7 +92,6 @@ class Measured:
     plan: Plan
     started: float = field(default_factory=time.time)
     pairs: list[dict[str, Window]] = field(default_factory=list)
-    costs: list[dict[str, float]] = field(default_factory=list)
     throughput: list[dict[str, float]] = field(default_factory=list)
     scrapes: list[tuple[float, int, float, int]] = field(default_factory=list)
     entries: list[books.Entry] = field(default_factory=list)
@@ -164,39 +159,21 @@ def _difference(pair: dict[str, Window], of: str) -> float:
 
 
 def _pair(measured: Measured, sides: dict[str, Side], random: Random) -> dict[str, Window]:
-    """Measure the sides under the same load, in an order that is drawn."""
+    """Measure the sides under the same load.
+
+    All at once: what else the machine does slows requests by more than metrics do, and like this it meets all alike.
+    Only what a side answers without a pause is measured in turn, in an order that is drawn.
+    """
     plan = measured.plan
     seed = random.randrange(1_000_000)
-    order = random.sample(plan.sides, len(plan.sides))
-    with ThreadPoolExecutor(len(order) if plan.together else 1) as threads:
-        windows = threads.map(lambda name: _window(measured, name, sides[name], seed), order)
-        pair = dict(zip(order, windows, strict=True))
+    with ThreadPoolExecutor(len(sides)) as threads:
+        windows = threads.map(lambda name: _window(measured, name, sides[name], seed), sides)
+        pair = dict(zip(sides, windows, strict=True))
     measured.pairs.append(pair)
-    if plan.cost_seconds:
-        measured.costs.append(_costs(measured, sides, seed))
     if plan.busy_seconds:
-        measured.throughput.append(
-            {name: _throughput(measured, sides[name], seed) for name in order if name != CONTROL}
-        )
+        order = random.sample((ON, OFF), 2)
+        measured.throughput.append({name: _throughput(measured, sides[name], seed) for name in order})
     return pair
-
-
-def _costs(measured: Measured, sides: dict[str, Side], seed: int) -> dict[str, float]:
-    """Return the processor time of a request in milliseconds, of both sides under load at once.
-
-    What else the machine does slows a processor down by more than metrics do; like this it meets both alike.
-    """
-
-    def cost(name: str) -> float:
-        plan = measured.plan
-        one = sides[name]
-        options: dict[str, Any] = {"random_seed": seed, "scrape_interval": plan.cost_scrape_interval}
-        with watch.Watch(one.instance.master, 0.25) as watching:
-            found = _note(measured, one, one.metrics_url, plan.cost_seconds, arrivals=plan.arrivals / 2, **options)
-        return _cost(found, watching.samples, plan.cost_seconds)
-
-    with ThreadPoolExecutor(2) as threads:
-        return dict(zip((ON, OFF), threads.map(cost, (ON, OFF)), strict=True))
 
 
 def _throughput(measured: Measured, one: Side, seed: int) -> float:
@@ -208,7 +185,7 @@ def _throughput(measured: Measured, one: Side, seed: int) -> float:
 
 def _window(measured: Measured, name: str, one: Side, seed: int) -> Window:
     plan = measured.plan
-    with watch.Watch(one.instance.master, 0.5) as watching:
+    with watch.Watch(one.instance.master, 0.25) as watching:
         found = _note(
             measured,
             one,
@@ -229,6 +206,7 @@ def _window(measured: Measured, name: str, one: Side, seed: int) -> Window:
         name,
         [took for at, _, took in found.requests if at > _SETTLING],
         statistics.median(sample.memory for sample in samples),
+        _cost(found, samples, plan.seconds),
         [
             (
                 later.at - measured.started,
@@ -293,10 +271,10 @@ def _ask_for_availability(measured: Measured, one: Side, progress: Progress) -> 
 
 def judge(measured: Measured) -> list[Measure]:
     """Return all measures, budgets and goals."""
-    costs = [100 * (cost[ON] - cost[OFF]) / cost[OFF] for cost in measured.costs]
+    costs = [100 * (pair[ON].cost - pair[OFF].cost) / pair[OFF].cost for pair in measured.pairs]
     losses = [100 * (busy[OFF] - busy[ON]) / busy[OFF] for busy in measured.throughput]
     measures = _times_and_memory(measured, ON)
-    if costs:
+    if measured.plan.seconds >= _LONG_ENOUGH:
         measures.append(Measure.of("processor time", "%", 5.0, 1.0, costs))
     if losses:
         measures.append(Measure.of("throughput loss", "%", None, 1.0, losses))

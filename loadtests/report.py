@@ -161,9 +161,9 @@ def write_gate(
         )
     body = f"""<h1>What Authly's metrics cost</h1>
 <p class="verdict {verdict}">{html.escape(sentence)}</p>{remarks}
-<p>The same load was sent to an instance with metrics and to one without, in {len(measured.pairs)} pairs, whose order
-was drawn. Every figure is the mean of the paired differences; it lies in the interval with 95 % confidence. A budget is
-kept when the whole interval is within it, and exceeded when the whole interval is beyond it.</p>
+<p>The same load was sent to an instance with metrics and to one without, to both at once, in {len(measured.pairs)}
+measurements. Every figure is the mean of the paired differences; it lies in the interval with 95 % confidence. A budget
+is kept when the whole interval is within it, and exceeded when the whole interval is beyond it.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Measures"><table>
 <tr><th>what metrics add<th>budget<th>goal<th>measured<th>95 % interval<th>verdict</tr>{rows}
 </table></div>

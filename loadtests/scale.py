@@ -19,7 +19,7 @@ _SCRAPE_INTERVAL = 0.5
 
 def plan_of(pairs: int, seconds: float, arrivals: float, seed: int) -> gate.Plan:
     """Return what is measured of each size: what the gate measures, in a single block, with more scrapes."""
-    return gate.Plan(1, pairs, seconds, arrivals, 0, _SCRAPE_INTERVAL, seconds, _SCRAPE_INTERVAL, 0.0, 0, seed)
+    return gate.Plan(1, pairs, seconds, arrivals, 0, _SCRAPE_INTERVAL, 0.0, 0, seed)
 
 
 def run(plan: gate.Plan, sizes: Sequence[int], output: Path, progress: Progress) -> int:

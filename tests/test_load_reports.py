@@ -17,15 +17,14 @@ from tests.browser import check_accessibility
 def window(side: str, added: float) -> gate.Window:
     """Return a measurement whose requests take so many milliseconds more."""
     latencies = [1 + number % 37 / 10 + added for number in range(300)]
-    return gate.Window(side, latencies, 150 + added, [(1.0, 150.0, 0.3), (2.0, 151.0, 0.4)], [(1.0, 90)])
+    return gate.Window(side, latencies, 150 + added, 2 + added, [(1.0, 150.0, 0.3), (2.0, 151.0, 0.4)], [(1.0, 90)])
 
 
 def measured(*added: float) -> gate.Measured:
     """Return what was measured, of pairs with such differences."""
-    plan = gate.Plan(1, len(added), 8.0, 120.0, 10, 5.0, 5.0, 5.0, 3.0, 2, 7)
+    plan = gate.Plan(1, len(added), 31.0, 120.0, 10, 15.0, 3.0, 2, 7)
     found = gate.Measured(plan)
     found.pairs = [{gate.ON: window(gate.ON, one), gate.OFF: window(gate.OFF, 0.0)} for one in added]
-    found.costs = [{gate.ON: 2 + one, gate.OFF: 2.0} for one in added]
     found.throughput = [{gate.ON: 900.0, gate.OFF: 905.0 + one} for one in added]
     found.scrapes = [(1.0, 200, 4.0, 5000)] * 10
     found.entries = [Entry("GET", "/jwks", {200: 5}, {200: 5}, 0)]

@@ -16,8 +16,8 @@ import structlog
 
 from authly.monitoring.labels import ThreadPool
 
-# Often enough to see what holds up requests, and a tenth of what the server's own timer costs.
-_TICK = 0.5
+# Often enough to see what holds up requests, and a twentieth of what the server's own timer costs.
+_TICK = 1.0
 # Between two ticks there are a few dozen. More than this many there are only while the event loop is held up.
 _PAUSES = 10_000
 

@@ -16,7 +16,7 @@ EVENT_LOOP_LAG = Definition(
     "histogram",
     "By how much later than due the event loop came to a task.",
     buckets=LAG_BUCKETS,
-    detail="Twice a second: what a request waits for others at each of its steps.",
+    detail="Once a second: what a request waits for others at each of its steps.",
     example="histogram_quantile(0.99, sum by (le) (rate(authly_event_loop_lag_seconds_bucket[5m])))",
 )
 GC_PAUSE = Definition(

@@ -77,7 +77,7 @@ async def test_lag_is_what_comes_on_top_of_the_wait() -> None:
     """An event loop that is late at each tick is seen to be so much late at each tick."""
     scene = Scene(late=0.25)
     await scene.until(10)
-    assert len(scene.lags) >= 13
+    assert len(scene.lags) >= 7
     assert set(scene.lags) == {0.25}
     on_time = Scene()
     await on_time.until(10)
@@ -87,9 +87,9 @@ async def test_lag_is_what_comes_on_top_of_the_wait() -> None:
 async def test_pools_are_looked_at_once_an_interval_and_at_the_end() -> None:
     """At once, then at each interval, and a last time when the worker ends."""
     scene = Scene(interval=2.0)
-    await scene.until(6.6)
-    assert [now for now, _ in scene.looks[:-1]] == [0.5, 2.5, 4.5, 6.5]
-    assert scene.looks[-1][0] == 7.0
+    await scene.until(7.1)
+    assert [now for now, _ in scene.looks[:-1]] == [1.0, 3.0, 5.0, 7.0]
+    assert scene.looks[-1][0] == 8.0
     assert {tuple(stats.items()) for _, stats in scene.looks} == {(("pool_size", 4),)}
     assert set(scene.tasks) == {("passwords", 1, 2)}
     await scene.collector.stop()
@@ -157,7 +157,7 @@ async def test_what_fails_does_not_end_it_and_is_said_once() -> None:
     with structlog.testing.capture_logs() as logs:
         await scene.until(5)
     assert scene.looks == []
-    assert len(scene.lags) == 9
+    assert len(scene.lags) == 4
     assert len(logs) == 1
     scene.broken = False
     await scene.until(8)

@@ -10,7 +10,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.samples import Exemplar
@@ -67,40 +67,7 @@ def completion(in_progress: Gauge, durations: Histogram, failed: Failed) -> Obse
         durations: how long it took.
         failed: called where it fails.
     """
-    level, total, buckets = in_progress._value, durations._sum, durations._buckets
-    bounds = durations._upper_bounds
-
-    def complete(amount: float, done: int = 0) -> None:
-        try:
-            if done < 1:
-                level.inc(-1.0)
-            if done < 2:
-                total.inc(amount)
-            buckets[bisect_left(bounds, amount)].inc(1.0)
-        except Exception:  # noqa: BLE001
-            failed()
-
-    if not _LINES_ARE_STEPS or not all(type(value) is StoredValue for value in (level, total, *buckets)):
-        return complete
-    store = level._store
-
-    def complete_at_once(amount: float) -> None:
-        # Looked for first: behind a call, what has been asked may not be so any more.
-        bucket = buckets[bisect_left(bounds, amount)]
-        if store.has_homeless:
-            complete(amount)
-            return
-        done = 0
-        try:
-            level._cells[level._index] = level._dense[level._dense_index] = level._cells[level._index] - 1.0
-            done = 1
-            total._cells[total._index] = total._dense[total._dense_index] = total._cells[total._index] + amount
-            done = 2
-            bucket._cells[bucket._index] = bucket._dense[bucket._dense_index] = bucket._cells[bucket._index] + 1.0
-        except Exception:  # noqa: BLE001 - in a forked child some may have a place, and others none yet
-            complete(amount, done)
-
-    return complete_at_once
+    return _step(in_progress._value, -1.0, durations, failed)
 
 
 def observation(durations: Histogram, failed: Failed) -> Observation:
@@ -150,13 +117,45 @@ def tally(count: Counter, durations: Histogram, failed: Failed) -> Observation:
         durations: how long it took.
         failed: called where it fails.
     """
-    add_one, observe = increment(count, failed), observation(durations, failed)
+    return _step(count._value, 1.0, durations, failed)
 
-    def record(amount: float) -> None:
-        add_one()
-        observe(amount)
 
-    return record
+def _step(number: Any, by: float, durations: Histogram, failed: Failed) -> Observation:
+    """Return what adds a constant to the value of a counter or a gauge, and observes an amount in a histogram."""
+    total, buckets = durations._sum, durations._buckets
+    bounds = durations._upper_bounds
+
+    def record(amount: float, done: int = 0) -> None:
+        try:
+            if done < 1:
+                number.inc(by)
+            if done < 2:
+                total.inc(amount)
+            buckets[bisect_left(bounds, amount)].inc(1.0)
+        except Exception:  # noqa: BLE001
+            failed()
+
+    if not _LINES_ARE_STEPS or not all(type(value) is StoredValue for value in (number, total, *buckets)):
+        return record
+    store = number._store
+
+    def record_at_once(amount: float) -> None:
+        # Looked for first: behind a call, what has been asked may not be so any more.
+        bucket = buckets[bisect_left(bounds, amount)]
+        if store.has_homeless:
+            record(amount)
+            return
+        done = 0
+        try:
+            number._cells[number._index] = number._dense[number._dense_index] = number._cells[number._index] + by
+            done = 1
+            total._cells[total._index] = total._dense[total._dense_index] = total._cells[total._index] + amount
+            done = 2
+            bucket._cells[bucket._index] = bucket._dense[bucket._dense_index] = bucket._cells[bucket._index] + 1.0
+        except Exception:  # noqa: BLE001 - in a forked child some may have a place, and others none yet
+            record(amount, done)
+
+    return record_at_once
 
 
 def keep_exemplar(durations: Histogram, amount: float, labels: dict[str, str]) -> None:
