@@ -73,7 +73,7 @@ $(LOAD)/.installed: loadtests/requirements.lock
 	@$(LOAD)/bin/python $(INSTALL) --require-hashes -r loadtests/requirements.lock
 	@touch $@
 
-load: $(STAMP) $(LOAD)/.installed ## what measuring costs under load, judged by its budgets; about six minutes
+load: $(STAMP) $(LOAD)/.installed ## what measuring costs under load, judged by its budgets; about nine minutes
 	@$(BIN)/python -m loadtests gate
 
 soak: $(STAMP) $(LOAD)/.installed ## load and chaos for some minutes; MINUTES and SEED choose

@@ -31,9 +31,9 @@ def main() -> int:
         description="Exit status: 0 all budgets kept, 1 one exceeded or the books wrong, 3 inconclusive.",
     )
     gate.add_argument("--blocks", type=int, default=2, help="how often both sides are started anew")
-    gate.add_argument("--pairs", type=int, default=4, help="measurements of each side in a block")
-    gate.add_argument("--seconds", type=float, default=31.0, help="that each takes, with all sides under load at once")
-    gate.add_argument("--arrivals", type=float, default=60.0, help="flows that begin in a second on each (open loop)")
+    gate.add_argument("--pairs", type=int, default=6, help="measurements of each side in a block")
+    gate.add_argument("--seconds", type=float, default=33.0, help="that each takes, with all sides under load at once")
+    gate.add_argument("--arrivals", type=float, default=50.0, help="flows that begin in a second on each (open loop)")
     gate.add_argument("--scrapes", type=int, default=3200, help="that availability is judged by")
     gate.add_argument("--scrape-interval", type=float, default=15.0, help="seconds from one scrape to the next")
     gate.add_argument("--busy-seconds", type=float, default=3.0, help="without a pause, for throughput; 0: none")
@@ -43,7 +43,7 @@ def main() -> int:
     scale = commands.add_parser("scale", help="measure what metrics cost with more and more workers")
     scale.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of workers")
     scale.add_argument("--pairs", type=int, default=3, help="measurements of each side")
-    scale.add_argument("--seconds", type=float, default=10.0, help="that each takes")
+    scale.add_argument("--seconds", type=float, default=13.0, help="that each takes")
     scale.add_argument("--arrivals", type=float, default=40.0, help="flows that begin in a second on each (open loop)")
 
     soak = commands.add_parser(

@@ -21,10 +21,11 @@ from loadtests.sides import Side, side
 ON, OFF, CONTROL = "metrics on", "metrics off", "with a handicap"
 KEPT, EXCEEDED, INCONCLUSIVE = 0, 1, 3
 # Connections, caches and keys of a side that nobody has asked yet.
-_WARM_UP = 4.0
+_WARM_UP = 8.0
 _BUSY_USERS = 8
-# The first requests of a load open its connections, and log its users in.
-_SETTLING = 1.0
+# The first requests of a load open its connections and log its users in, and others wait for them; without a pause
+# there are few users, and none that waits.
+_SETTLING, _BUSY_SETTLING = 3.0, 1.0
 # Processor time is counted in hundredths of a second, and a scrape costs as much as many requests: less says nothing.
 _LONG_ENOUGH = 10.0
 # A disk holds up one database and not the other, and for longer than anything that is looked for.
@@ -70,9 +71,9 @@ class Window:
 
     Args:
         side: with metrics or without.
-        latencies: milliseconds of each request, without those of the first second.
+        latencies: milliseconds of each request, without those of the first seconds.
         memory: megabytes, the median of its samples.
-        cost: processor time of a request in milliseconds, likewise without the first second.
+        cost: processor time of a request in milliseconds, likewise without the first seconds.
         samples: seconds from the start of the run, megabytes, and processors used since the sample before.
         per_second: requests answered in each second.
     """
@@ -141,10 +142,8 @@ def measure(plan: Plan, progress: Progress) -> Measured:
 
 
 def _warm_up(measured: Measured, one: Side) -> None:
-    # Each worker has connections and caches of its own.
-    plan = measured.plan
-    seconds = _WARM_UP * max(1.0, plan.workers / 2)
-    _note(measured, one, "", seconds, users=2 * plan.workers, think=0, random_seed=plan.seed)
+    # As it is measured, and so in all workers: each has connections and caches of its own.
+    _note(measured, one, "", _WARM_UP, arrivals=measured.plan.arrivals, random_seed=measured.plan.seed)
 
 
 def _start(stack: ExitStack, plan: Plan) -> dict[str, Side]:
@@ -192,12 +191,12 @@ def _throughput(measured: Measured, one: Side, seed: int) -> float:
     """Return the requests in a second that are answered where nobody pauses."""
     seconds = measured.plan.busy_seconds
     found = _note(measured, one, "", seconds, users=_BUSY_USERS, think=0, random_seed=seed)
-    return sum(_SETTLING < at <= seconds for at, _, _ in found.requests) / (seconds - _SETTLING)
+    return sum(_BUSY_SETTLING < at <= seconds for at, _, _ in found.requests) / (seconds - _BUSY_SETTLING)
 
 
 def _window(measured: Measured, name: str, one: Side, seed: int) -> Window:
     plan = measured.plan
-    with watch.Watch(one.instance.master, 0.25) as watching:
+    with watch.Watch(one.instance.master, 0.5) as watching:
         found = _note(
             measured,
             one,

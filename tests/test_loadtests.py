@@ -202,7 +202,7 @@ def test_the_gate_holds_authly_and_finds_a_handicap(locust: None, tmp_path: Path
     """Metrics exceed no budget with confidence; six milliseconds and sixty megabytes more than they need do."""
     for pairs in ("4", "8", "16"):
         done = run(
-            *("gate", "--control", "--blocks", "1", "--pairs", pairs, "--seconds", "3", "--workers", "1"),
+            *("gate", "--control", "--blocks", "1", "--pairs", pairs, "--seconds", "6", "--workers", "1"),
             *("--arrivals", "20", "--scrapes", "0", "--busy-seconds", "0", "--seed", "11"),
             *("--output", str(tmp_path)),
         )
