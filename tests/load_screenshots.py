@@ -14,9 +14,9 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         page = browser.new_page(viewport={"width": 860, "height": 1100})
-        for name in ("gate", "soak"):
-            page.goto((REPOSITORY / f"loadtests/results/{name}.html").as_uri())
-            page.screenshot(path=REPOSITORY / f"docs/images/load-{name}.png", full_page=True)
+        for report in sorted((REPOSITORY / "loadtests/results").glob("*.html")):
+            page.goto(report.as_uri())
+            page.screenshot(path=REPOSITORY / f"docs/images/load-{report.stem}.png", full_page=True)
         browser.close()
 
 
