@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -28,8 +29,9 @@ _BUSY_USERS = 8
 _SETTLING, _BUSY_SETTLING = 3.0, 1.0
 # Processor time is counted in hundredths of a second, and a scrape costs as much as many requests: less says nothing.
 _LONG_ENOUGH = 10.0
-# A disk holds up one database and not the other, and for longer than anything that is looked for.
-_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
+# A disk holds up one database and not the other, and for longer than anything that is looked for. In memory they take a
+# few hundred megabytes; containers often have less.
+_SHARED_MEMORY, _ROOM = "/dev/shm", 2**30  # noqa: S108
 
 
 class Plan(NamedTuple):
@@ -149,6 +151,7 @@ def _warm_up(measured: Measured, one: Side) -> None:
 def _start(stack: ExitStack, plan: Plan) -> dict[str, Side]:
     """Start all sides at once."""
     handicaps = {ON: handicap.chosen(), OFF: {}, CONTROL: handicap.BEYOND_BUDGETS}
+    memory = _SHARED_MEMORY if _has_room(_SHARED_MEMORY) else None
     with ThreadPoolExecutor(len(plan.sides)) as threads:
         starting = {
             name: threads.submit(
@@ -157,12 +160,16 @@ def _start(stack: ExitStack, plan: Plan) -> dict[str, Side]:
                     handicaps[name],
                     metrics=name != OFF,
                     workers=plan.workers,
-                    AUTHLY_STATE_DIR=stack.enter_context(tempfile.TemporaryDirectory(prefix="authly-", dir=_MEMORY)),
+                    AUTHLY_STATE_DIR=stack.enter_context(tempfile.TemporaryDirectory(prefix="authly-", dir=memory)),
                 ),
             )
             for name in plan.sides
         }
     return {name: one.result() for name, one in starting.items()}
+
+
+def _has_room(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK) and shutil.disk_usage(folder).free > _ROOM
 
 
 def _difference(pair: dict[str, Window], of: str) -> float:
