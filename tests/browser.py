@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.requirements import require
 
-# The same browser without a window to have: a page takes a quarter of the processor time.
+# The same browser without a window to have: a page takes a fifth of the processor time.
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or ""
 OPTIONS = [
     "--no-sandbox",

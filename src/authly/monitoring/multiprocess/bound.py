@@ -67,7 +67,7 @@ def completion(in_progress: Gauge, durations: Histogram, failed: Failed) -> Obse
         durations: how long it took.
         failed: called where it fails.
     """
-    return _step(in_progress._value, -1.0, durations, failed)
+    return _change_and_observe(in_progress._value, -1.0, durations, failed)
 
 
 def observation(durations: Histogram, failed: Failed) -> Observation:
@@ -117,10 +117,10 @@ def tally(count: Counter, durations: Histogram, failed: Failed) -> Observation:
         durations: how long it took.
         failed: called where it fails.
     """
-    return _step(count._value, 1.0, durations, failed)
+    return _change_and_observe(count._value, 1.0, durations, failed)
 
 
-def _step(number: Any, by: float, durations: Histogram, failed: Failed) -> Observation:
+def _change_and_observe(number: Any, by: float, durations: Histogram, failed: Failed) -> Observation:
     """Return what adds a constant to the value of a counter or a gauge, and observes an amount in a histogram."""
     total, buckets = durations._sum, durations._buckets
     bounds = durations._upper_bounds
