@@ -88,7 +88,7 @@ class AuthenticationMetrics(Layer):
 
     def login_succeeded(self) -> None:
         """Count a login."""
-        self._attempts.count(PASSWORD, "success")
+        self._attempts[PASSWORD, "success"]()
 
     def login_failed(self, reason: str) -> None:
         """Count a login that was refused.
@@ -96,12 +96,12 @@ class AuthenticationMetrics(Layer):
         Args:
             reason: ``credentials``, ``locked``, ``disabled`` or ``rate_limited``.
         """
-        self._attempts.count(PASSWORD, "failure")
-        self._failures.count(reason)
+        self._attempts[PASSWORD, "failure"]()
+        self._failures[reason,]()
 
     def login_broke(self) -> None:
         """Count a login that nobody could judge."""
-        self._attempts.count(PASSWORD, "error")
+        self._attempts[PASSWORD, "error"]()
 
     def sessions_changed(self, event: str, number: int) -> None:
         """Count sessions.
@@ -119,7 +119,7 @@ class AuthenticationMetrics(Layer):
             initiator: ``user`` or ``admin``.
             status: ``success``; ``refused`` for the new one, ``denied`` for the current one; ``error``.
         """
-        self._changes.count(initiator, status)
+        self._changes[initiator, status]()
 
     def password_hashed(self, operation: str, seconds: float) -> None:
         """Record how long it took to hash or to verify a password.
@@ -128,4 +128,4 @@ class AuthenticationMetrics(Layer):
             operation: ``hash`` or ``verify``.
             seconds: without the wait for a thread.
         """
-        self._hashes.observe(seconds, operation)
+        self._hashes[operation,](seconds)

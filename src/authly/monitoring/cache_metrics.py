@@ -65,4 +65,4 @@ class CacheMetrics(Layer):
             operation: get or invalidate.
             status: hit or miss; success or error.
         """
-        self.cache_operations.count(cache, operation, status)
+        self.cache_operations[cache, operation, status]()

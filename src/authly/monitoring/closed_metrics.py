@@ -1,5 +1,6 @@
 """Metrics that are safe to tell anything: a value outside the vocabulary of its label becomes ``other``.
 
+They are mappings, so that recording something is a look-up and a call, and nothing between them (docs/decisions/0091).
 Children are looked for once, and what fails is reported, never raised.
 """
 
@@ -7,9 +8,10 @@ from collections.abc import Iterable
 from functools import partial
 
 from authly.monitoring.definitions import Definition
-from authly.monitoring.instruments import Instruments, Lookup, traced
+from authly.monitoring.instruments import Instruments
 from authly.monitoring.labels import OTHER
 from authly.monitoring.multiprocess.bound import Increment, Observation, increment, observation
+from authly.monitoring.traceparent import CURRENT_TRACE
 
 Labels = tuple[str, ...]
 
@@ -37,8 +39,8 @@ class _Vocabularies:
         return closed
 
 
-class ClosedCounter:
-    """Counts by labels of closed vocabularies.
+class ClosedCounter(dict[Labels, Increment]):
+    """Counts by labels of closed vocabularies: for any labels it has what counts one.
 
     Args:
         instruments: make the counter.
@@ -48,14 +50,10 @@ class ClosedCounter:
     """
 
     def __init__(self, instruments: Instruments, definition: Definition, series: Iterable[Labels], call: str) -> None:
+        super().__init__()
         self._counter = instruments.counter(definition, series)
         self._vocabularies = _Vocabularies(instruments, definition)
         self._failed = partial(instruments.report, call)
-        self._children = Lookup[Labels, Increment](self._find)
-
-    def count(self, *labels: str) -> None:
-        """Count one."""
-        self._children[labels]()
 
     def add(self, number: int, *labels: str) -> None:
         """Count any number at once."""
@@ -65,21 +63,22 @@ class ClosedCounter:
         except Exception:  # noqa: BLE001
             self._failed()
 
-    def _find(self, labels: Labels) -> Increment:
+    def __missing__(self, labels: Labels) -> Increment:
+        """Find what counts one."""
         try:
             closed = self._vocabularies.close(labels)
             made = increment(self._counter.labels(*closed), self._failed)
             # Whatever is outside is counted as such each time, and remembered nowhere.
             if closed == labels:
-                self._children[labels] = made
+                self[labels] = made
         except Exception:  # noqa: BLE001
             self._failed()
             return _count_nothing
         return made
 
 
-class ClosedHistogram:
-    """Observes by labels of closed vocabularies.
+class ClosedHistogram(dict[Labels, Observation]):
+    """Observes by labels of closed vocabularies: for any labels it has what observes an amount.
 
     Args:
         instruments: make the histogram.
@@ -88,29 +87,28 @@ class ClosedHistogram:
     """
 
     def __init__(self, instruments: Instruments, definition: Definition, call: str) -> None:
-        self._keeps_traces = definition.exemplars
+        super().__init__()
+        self._trace = CURRENT_TRACE.get if definition.exemplars else str
         self._histogram = instruments.histogram(definition, definition.series())
         self._vocabularies = _Vocabularies(instruments, definition)
         self._failed = partial(instruments.report, call)
-        self._children = Lookup[Labels, Observation](self._find)
 
-    def observe(self, amount: float, *labels: str) -> None:
-        """Observe an amount."""
+    def __missing__(self, labels: Labels) -> Observation:
+        """Find what observes an amount."""
         try:
-            self._children[labels](amount)
+            closed = self._vocabularies.close(labels)
+            made = observation(self._histogram.labels(*closed), self._failed, self._trace)
+            if closed == labels:
+                self[labels] = made
         except Exception:  # noqa: BLE001
             self._failed()
-
-    def _find(self, labels: Labels) -> Observation:
-        closed = self._vocabularies.close(labels)
-        child = self._histogram.labels(*closed)
-        made = observation(child, self._failed)
-        if self._keeps_traces:
-            made = traced(made, child, self._failed)
-        if closed == labels:
-            self._children[labels] = made
+            return _observe_nothing
         return made
 
 
 def _count_nothing() -> None:
+    """Do nothing."""
+
+
+def _observe_nothing(_: float) -> None:
     """Do nothing."""

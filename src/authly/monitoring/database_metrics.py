@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 
 from authly.monitoring.database_operations import DATABASE_OPERATIONS
 from authly.monitoring.definitions import Definition, closed
-from authly.monitoring.instruments import Instruments, Layer, Lookup, recording, traced
+from authly.monitoring.instruments import Instruments, Layer, Lookup, recording
 from authly.monitoring.labels import Vocabulary
 from authly.monitoring.multiprocess.bound import Observation, tally
+from authly.monitoring.traceparent import CURRENT_TRACE
 
 # Few, for there are many operations. Most queries take about a millisecond, and none longer than the timeout.
 QUERY_BUCKETS = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 5.0)
@@ -174,7 +175,7 @@ class DatabaseMetrics(Layer):
             known = self._operation(operation)
             count = self.database_queries.labels(known, status)
             durations = self.database_query_duration.labels(known)
-            made = traced(tally(count, durations, failed), durations, failed)
+            made = tally(count, durations, failed, CURRENT_TRACE.get)
             if known == operation:
                 self._queries[kind] = made
             else:

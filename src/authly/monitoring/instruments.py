@@ -13,9 +13,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from authly.monitoring.client_labels import ClientLabels, NoClientLabels
 from authly.monitoring.definitions import Definition, described
-from authly.monitoring.multiprocess.bound import Failed, Increment, Observation, increment, keep_exemplar
+from authly.monitoring.multiprocess.bound import Increment, increment
 from authly.monitoring.resolution import Resolution, edges_at
-from authly.monitoring.traceparent import CURRENT_TRACE
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -131,28 +130,6 @@ class Instruments:
 
 
 _M = TypeVar("_M", Counter, Gauge, Histogram)
-
-
-def traced(observe: Observation, durations: Histogram, failed: Failed) -> Observation:
-    """Return what observes an amount, and lets the trace that it was part of be the example of its bucket.
-
-    Args:
-        observe: observes it in the histogram.
-        durations: the histogram.
-        failed: called where the trace cannot be kept.
-    """
-    current = CURRENT_TRACE.get
-
-    def observe_and_note(amount: float) -> None:
-        observe(amount)
-        trace = current()
-        if trace:
-            try:
-                keep_exemplar(durations, amount, {"trace_id": trace})
-            except Exception:  # noqa: BLE001
-                failed()
-
-    return observe_and_note
 
 
 class Layer:

@@ -31,10 +31,10 @@ class Exchange(Protocol):
 
     @property
     def request_ended(self) -> Callable[[float], None]:
-        """What to call with a request's seconds when it is over, to the last byte of its response."""
+        """What to call with a request's seconds when it is over, to the last byte of its response.
 
-    def keep_trace(self, seconds: float, trace_id: str) -> None:
-        """Note of which trace a request was that took so long."""
+        The trace that the request was part of is still the current one.
+        """
 
 
 class HTTPMetrics(Protocol):
@@ -94,12 +94,11 @@ class MetricsMiddleware:
         status = 500
         started = clock()
         self._arrivals[method]()
-        trace = None
+        before = None
         for name, _ in scope["headers"]:
             if name == TRACEPARENT:
-                trace = trace_id(scope["headers"])
                 # Set back below: a server may answer several requests in one task.
-                before = CURRENT_TRACE.set(trace)
+                before = CURRENT_TRACE.set(trace_id(scope["headers"]))
                 break
         try:
             await self._app(scope, receive, send_and_note)
@@ -112,9 +111,8 @@ class MetricsMiddleware:
                 exchange = exchanges[method, route_template(scope), status]
                 exchange.response_started()
             exchange.request_ended(seconds)
-            if trace is not None:
+            if before is not None:
                 CURRENT_TRACE.reset(before)
-                exchange.keep_trace(seconds, trace)
 
 
 def route_template(scope: Scope) -> str:

@@ -142,7 +142,7 @@ class OAuthMetrics(Layer):
             status: ``success`` or the error code.
             client_id: of the client if it authenticated, or nothing.
         """
-        self._token_requests.count(grant_type, status, self._client_labels.of(client_id))
+        self._token_requests[grant_type, status, self._client_labels.of(client_id)]()
 
     def authorization_request_ended(self, response_type: str, status: str, client_id: str) -> None:
         """Count an authorization request that was answered.
@@ -153,8 +153,9 @@ class OAuthMetrics(Layer):
             client_id: of the client if it is known, or nothing.
         """
         label = self._client_labels.of(client_id)
-        self._authorizations.count(response_type, status, label)
-        self._count_client(label, ClientEndpoint.AUTHORIZE)
+        self._authorizations[response_type, status, label]()
+        if label:
+            self._client_requests[label, ClientEndpoint.AUTHORIZE]()
 
     def client_authentication_ended(self, method: str, status: str, endpoint: ClientEndpoint, client_id: str) -> None:
         """Count an attempt of a client to authenticate.
@@ -165,8 +166,10 @@ class OAuthMetrics(Layer):
             endpoint: where.
             client_id: of the client if it authenticated, or nothing.
         """
-        self._proofs.count(method, status)
-        self._count_client(self._client_labels.of(client_id), endpoint)
+        self._proofs[method, status]()
+        label = self._client_labels.of(client_id)
+        if label:
+            self._client_requests[label, endpoint]()
 
     def introspection_ended(self, status: str) -> None:
         """Count an introspection.
@@ -174,7 +177,7 @@ class OAuthMetrics(Layer):
         Args:
             status: ``active``, ``inactive`` or ``error``.
         """
-        self._introspections.count(status)
+        self._introspections[status,]()
 
     def token_generated(self, token_type: str, seconds: float) -> None:
         """Record how long it took to make a token that is signed.
@@ -183,7 +186,7 @@ class OAuthMetrics(Layer):
             token_type: ``access_token`` or ``id_token``.
             seconds: how long.
         """
-        self._generation.observe(seconds, token_type)
+        self._generation[token_type,](seconds)
 
     def token_issued(self, token_type: str, grant_type: str) -> None:
         """Count a token that a client was given.
@@ -192,7 +195,7 @@ class OAuthMetrics(Layer):
             token_type: ``access_token``, ``refresh_token`` or ``id_token``.
             grant_type: for what.
         """
-        self._issued.count(token_type, grant_type)
+        self._issued[token_type, grant_type]()
 
     def tokens_revoked(self, token_type: str, reason: str, number: int) -> None:
         """Count what is no longer valid before its time.
@@ -203,7 +206,3 @@ class OAuthMetrics(Layer):
             number: how many it were.
         """
         self._revoked.add(number, token_type, reason)
-
-    def _count_client(self, label: str, endpoint: ClientEndpoint) -> None:
-        if label:
-            self._client_requests.count(label, endpoint)

@@ -48,7 +48,7 @@ class OIDCMetrics(Layer):
             endpoint: ``discovery``, ``jwks``, ``userinfo`` or ``logout``.
             status: ``success`` or the error code.
         """
-        self._requests.count(endpoint, status)
+        self._requests[endpoint, status]()
 
     def id_token_signed(self, algorithm: str, seconds: float) -> None:
         """Record how long it took to sign an ID token.
@@ -57,4 +57,4 @@ class OIDCMetrics(Layer):
             algorithm: with what.
             seconds: how long.
         """
-        self._id_tokens.observe(seconds, algorithm)
+        self._id_tokens[algorithm,](seconds)

@@ -83,7 +83,7 @@ class RateLimitMetrics(Layer):
             policy: under which.
             backend: who counted: redis, postgresql or memory.
         """
-        self.rate_limit_hits.count(policy, backend)
+        self.rate_limit_hits[policy, backend]()
 
     def track_rate_limit_check(self, backend: str, seconds: float) -> None:
         """Record how long a store of rate limits took to answer.
@@ -92,7 +92,7 @@ class RateLimitMetrics(Layer):
             backend: redis or postgresql.
             seconds: from the question to the answer.
         """
-        self.rate_limit_check_duration.observe(seconds, backend)
+        self.rate_limit_check_duration[backend,](seconds)
 
     def track_rate_limit_error(self, backend: str) -> None:
         """Count a question that a store of rate limits did not answer.
@@ -100,4 +100,4 @@ class RateLimitMetrics(Layer):
         Args:
             backend: redis or postgresql.
         """
-        self.rate_limit_errors.count(backend)
+        self.rate_limit_errors[backend,]()

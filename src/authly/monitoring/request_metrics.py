@@ -4,15 +4,14 @@ Any application may construct them; Authly's own are the same ones under its nam
 """
 
 from functools import partial
-from typing import NamedTuple
-
-from prometheus_client import Histogram
+from typing import Final, NamedTuple
 
 from authly.monitoring.definitions import Definition, closed, described
 from authly.monitoring.instruments import Instruments, Layer, Lookup
 from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, OTHER, UNMATCHED, Vocabulary
 from authly.monitoring.middleware import Exchange
-from authly.monitoring.multiprocess.bound import Failed, Increment, Observation, completion, increment, keep_exemplar
+from authly.monitoring.multiprocess.bound import Increment, Observation, completion, increment
+from authly.monitoring.traceparent import CURRENT_TRACE
 
 REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -73,52 +72,19 @@ def request_definitions(namespace: str = "") -> RequestDefinitions:
     )
 
 
-class NullExchange:
-    """Records nothing of a request."""
-
-    def response_started(self) -> None:
-        """Do nothing."""
-
-    def request_ended(self, seconds: float) -> None:
-        """Do nothing."""
-
-    def keep_trace(self, seconds: float, trace_id: str) -> None:
-        """Do nothing."""
-
-
-NULL_EXCHANGE = NullExchange()
-
-
-class HTTPExchange:
+class HTTPExchange(NamedTuple):
     """Counts and times HTTP requests of one method, endpoint and status.
 
     Args:
-        count: counts one; called when the status is known.
-        complete: takes how long one took, in seconds.
-        durations: keeps the exemplars.
-        failed: called where an exemplar cannot be kept.
+        response_started: counts one; called when the status is known.
+        request_ended: takes how long one took, in seconds.
     """
 
-    __slots__ = ("_durations", "_failed", "request_ended", "response_started")
+    response_started: Increment
+    request_ended: Observation
 
-    def __init__(self, count: Increment, complete: Observation, durations: Histogram, failed: Failed) -> None:
-        self.response_started = count
-        self.request_ended = complete
-        self._durations = durations
-        self._failed = failed
 
-    def keep_trace(self, seconds: float, trace_id: str) -> None:
-        """Let a request be the exemplar of its duration.
-
-        Args:
-            seconds: how long it took.
-            trace_id: of the trace that it was part of; empty if there is none.
-        """
-        if trace_id:
-            try:
-                keep_exemplar(self._durations, seconds, {"trace_id": trace_id})
-            except Exception:  # noqa: BLE001
-                self._failed()
+NULL_EXCHANGE: Final = HTTPExchange(lambda: None, lambda _: None)
 
 
 class RequestMetrics(Layer):
@@ -157,9 +123,7 @@ class RequestMetrics(Layer):
             failed = partial(self._report, "request_ended")
             made = HTTPExchange(
                 increment(self.http_requests.labels(*known, str(status)), partial(self._report, "response_started")),
-                completion(in_progress, durations, failed),
-                durations,
-                failed,
+                completion(in_progress, durations, failed, CURRENT_TRACE.get),
             )
             # Clients choose methods: a value outside its vocabulary is not kept.
             if known == (method, endpoint):

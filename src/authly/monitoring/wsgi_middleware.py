@@ -9,7 +9,7 @@ from typing import Any
 
 from authly.monitoring.labels import UNMATCHED
 from authly.monitoring.middleware import Exchange, HTTPMetrics
-from authly.monitoring.traceparent import TRACEPARENT, trace_id
+from authly.monitoring.traceparent import CURRENT_TRACE, TRACEPARENT, trace_id
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -97,10 +97,15 @@ class _Request:
         self.respond(failed=failed)
         assert self._exchange is not None
         seconds = self._clock() - self._started
-        self._exchange.request_ended(seconds)
         parent = self._environ.get("HTTP_TRACEPARENT")
-        if parent:
-            self._exchange.keep_trace(seconds, trace_id([(TRACEPARENT, str(parent).encode("latin-1", "replace"))]))
+        if not parent:
+            self._exchange.request_ended(seconds)
+            return
+        before = CURRENT_TRACE.set(trace_id([(TRACEPARENT, str(parent).encode("latin-1", "replace"))]))
+        try:
+            self._exchange.request_ended(seconds)
+        finally:
+            CURRENT_TRACE.reset(before)
 
 
 class _Body:

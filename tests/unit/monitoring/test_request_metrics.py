@@ -1,6 +1,7 @@
 """What is recorded of requests, and the bounds of its labels."""
 
 import logging
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from authly.monitoring.instruments import Instruments
 from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, Vocabulary
 from authly.monitoring.request_metrics import RequestMetrics
+from authly.monitoring.traceparent import CURRENT_TRACE
 
 
 @pytest.fixture
@@ -46,10 +48,10 @@ def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: Re
 def test_a_trace_becomes_an_exemplar(registry: CollectorRegistry, metrics: RequestMetrics) -> None:
     """The bucket that a traced request falls in has its trace id as exemplar; a request without leaves none."""
     exchange = metrics.exchanges["GET", "/x", 200]
-    exchange.request_ended(0.3)
-    exchange.keep_trace(0.3, "0af7651916cd43dd8448eb211c80319c")
+    with_trace = copy_context()
+    with_trace.run(CURRENT_TRACE.set, "0af7651916cd43dd8448eb211c80319c")
+    with_trace.run(exchange.request_ended, 0.3)
     exchange.request_ended(0.6)
-    exchange.keep_trace(0.6, "")
     found = {
         sample.labels["le"]: (sample.exemplar.labels, sample.exemplar.value)
         for family in registry.collect()

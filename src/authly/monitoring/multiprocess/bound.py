@@ -19,6 +19,8 @@ from authly.monitoring.multiprocess.values import StoredValue
 
 Increment = Callable[[], None]
 Observation = Callable[[float], None]
+# Says of which trace that is which happens now; empty if of none. ``str`` knows of none.
+Trace = Callable[[], str]
 # Is called while the exception is handled that kept something from being recorded.
 Failed = Callable[[], None]
 
@@ -59,26 +61,29 @@ def increment(child: Counter | Gauge, failed: Failed) -> Increment:
     return add_one_at_once
 
 
-def completion(in_progress: Gauge, durations: Histogram, failed: Failed) -> Observation:
+def completion(in_progress: Gauge, durations: Histogram, failed: Failed, trace: Trace = str) -> Observation:
     """Return what takes 1 from a gauge and observes an amount in a histogram.
 
     Args:
         in_progress: what is under way.
         durations: how long it took.
         failed: called where it fails.
+        trace: says of which trace it was, which is then the exemplar of its bucket.
     """
-    return _change_and_observe(in_progress._value, -1.0, durations, failed)
+    return _change_and_observe(in_progress._value, -1.0, durations, failed, trace)
 
 
-def observation(durations: Histogram, failed: Failed) -> Observation:
+def observation(durations: Histogram, failed: Failed, trace: Trace = str) -> Observation:
     """Return what observes an amount in a histogram.
 
     Args:
         durations: the histogram.
         failed: called where it fails.
+        trace: says of which trace it was, which is then the exemplar of its bucket.
     """
     total, buckets = durations._sum, durations._buckets
     bounds = durations._upper_bounds
+    note = _exemplar(durations, failed, trace)
 
     def observe(amount: float, done: int = 0) -> None:
         try:
@@ -87,6 +92,8 @@ def observation(durations: Histogram, failed: Failed) -> Observation:
             buckets[bisect_left(bounds, amount)].inc(1.0)
         except Exception:  # noqa: BLE001
             failed()
+        if trace():
+            note(amount)
 
     if not _LINES_ARE_STEPS or not all(type(value) is StoredValue for value in (total, *buckets)):
         return observe
@@ -105,25 +112,30 @@ def observation(durations: Histogram, failed: Failed) -> Observation:
             bucket._cells[bucket._index] = bucket._dense[bucket._dense_index] = bucket._cells[bucket._index] + 1.0
         except Exception:  # noqa: BLE001 - in a forked child one may have a place, and the other none yet
             observe(amount, done)
+            return
+        if trace():
+            note(amount)
 
     return observe_at_once
 
 
-def tally(count: Counter, durations: Histogram, failed: Failed) -> Observation:
+def tally(count: Counter, durations: Histogram, failed: Failed, trace: Trace = str) -> Observation:
     """Return what adds 1 to a counter and observes an amount in a histogram.
 
     Args:
         count: how often it was done.
         durations: how long it took.
         failed: called where it fails.
+        trace: says of which trace it was, which is then the exemplar of its bucket.
     """
-    return _change_and_observe(count._value, 1.0, durations, failed)
+    return _change_and_observe(count._value, 1.0, durations, failed, trace)
 
 
-def _change_and_observe(number: Any, by: float, durations: Histogram, failed: Failed) -> Observation:
+def _change_and_observe(number: Any, by: float, durations: Histogram, failed: Failed, trace: Trace) -> Observation:
     """Return what adds a constant to the value of a counter or a gauge, and observes an amount in a histogram."""
     total, buckets = durations._sum, durations._buckets
     bounds = durations._upper_bounds
+    note = _exemplar(durations, failed, trace)
 
     def record(amount: float, done: int = 0) -> None:
         try:
@@ -134,6 +146,8 @@ def _change_and_observe(number: Any, by: float, durations: Histogram, failed: Fa
             buckets[bisect_left(bounds, amount)].inc(1.0)
         except Exception:  # noqa: BLE001
             failed()
+        if trace():
+            note(amount)
 
     if not _LINES_ARE_STEPS or not all(type(value) is StoredValue for value in (number, total, *buckets)):
         return record
@@ -154,11 +168,21 @@ def _change_and_observe(number: Any, by: float, durations: Histogram, failed: Fa
             bucket._cells[bucket._index] = bucket._dense[bucket._dense_index] = bucket._cells[bucket._index] + 1.0
         except Exception:  # noqa: BLE001 - in a forked child some may have a place, and others none yet
             record(amount, done)
+            return
+        if trace():
+            note(amount)
 
     return record_at_once
 
 
-def keep_exemplar(durations: Histogram, amount: float, labels: dict[str, str]) -> None:
-    """Let a request be the example of the bucket that its amount is in."""
-    bucket = durations._buckets[bisect_left(durations._upper_bounds, amount)]
-    bucket.set_exemplar(Exemplar(labels, amount, time.time()))
+def _exemplar(durations: Histogram, failed: Failed, trace: Trace) -> Observation:
+    """Return what lets the trace that is running be the exemplar of the bucket that an amount is in."""
+    buckets, bounds = durations._buckets, durations._upper_bounds
+
+    def note(amount: float) -> None:
+        try:
+            buckets[bisect_left(bounds, amount)].set_exemplar(Exemplar({"trace_id": trace()}, amount, time.time()))
+        except Exception:  # noqa: BLE001
+            failed()
+
+    return note

@@ -5,8 +5,10 @@ import dis
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import CodeType
+from uuid import uuid4
 
 import prometheus_client.values
 import pytest
@@ -177,6 +179,36 @@ def test_a_place_lost_half_way_costs_no_write(metrics: Bound, place: int) -> Non
     metrics.end(1.0)
     assert metrics.failures == 0
     assert metrics.numbers() == (0.0, -1.0, 1.0, [1.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("steps", [True, False], ids=["without a lock", "with a lock"])
+def test_a_trace_is_the_exemplar_of_its_bucket(store: Store, monkeypatch: pytest.MonkeyPatch, *, steps: bool) -> None:
+    """Whatever observes keeps the trace that is running, a lost place or not; without one nothing is kept."""
+    monkeypatch.setattr(bound, "_LINES_ARE_STEPS", steps)
+    metrics = Bound()
+    running: list[str] = [""]
+    trace = partial(running.__getitem__, 0)
+    bucket = metrics.histogram._buckets[1]
+    for observe in (
+        bound.observation(metrics.histogram, metrics._fail, trace),
+        bound.completion(metrics.gauge, metrics.histogram, metrics._fail, trace),
+        bound.tally(metrics.counter, metrics.histogram, metrics._fail, trace),
+    ):
+        for place_is_lost in (False, True):
+            if place_is_lost:
+                bucket._cells = memoryview(bytearray(8)).cast("d")
+                bucket._index = 0
+                bucket._cells.release()
+            running[0] = uuid4().hex
+            observe(2.0)
+            found = bucket.get_exemplar()
+            assert found is not None
+            assert (found.labels, found.value) == ({"trace_id": running[0]}, 2.0)
+            running[0] = ""
+            observe(2.0)
+            assert bucket.get_exemplar() == found
+    assert metrics.failures == 0
+    assert metrics.numbers() == (4.0, -4.0, 24.0, [0.0, 12.0, 0.0])
 
 
 def test_what_cannot_be_written_is_told_and_raises_nothing(metrics: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
