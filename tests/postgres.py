@@ -7,8 +7,9 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -70,9 +71,33 @@ def with_database(url: str, name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
+def create_state() -> Iterator[Callable[[Path], None]]:
+    """Return what makes state directories whose PostgreSQL has been started once, and stopped again.
+
+    To create a database takes a second of processor time, and to copy one next to none. What creation is like is the
+    subject of tests of its own.
+    """
+    first = Path(tempfile.mkdtemp(prefix="authly-"))
+    with EmbeddedPostgres(first):
+        pass
+    wait_until(lambda: not has_keeper(first))
+    # What belongs to the first one alone: it would be taken for what happened to a copy.
+    (first / "postgres/postgres.log").unlink()
+
+    def create(state: Path) -> None:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # With its owners: PostgreSQL refuses to run as root.
+        subprocess.run(["cp", "-a", str(first / "postgres"), str(state)], check=True)
+
+    yield create
+    shutil.rmtree(first)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(create_state: Callable[[Path], None]) -> Iterator[str]:
     """Run a PostgreSQL for this test process and return the URL of its database ``authly``."""
     state = Path(tempfile.mkdtemp(prefix="authly-"))
+    create_state(state)
     server = EmbeddedPostgres(state)
     try:
         yield server.start()

@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -82,10 +82,11 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+def scene(create_state: Callable[[Path], None], tmp_path: Path) -> Iterator[Scene]:
     """Authly on a PostgreSQL that can be killed, watched by Prometheus and Alertmanager."""
     webhook = Webhook()
     state = Path(tempfile.mkdtemp(prefix="authly-"))
+    create_state(state)
     postgres = EmbeddedPostgres(state)
     started: list[Any] = []
     try:

@@ -38,9 +38,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def own_server() -> Iterator[tuple[Path, str]]:
+def own_server(create_state: Callable[[Path], None]) -> Iterator[tuple[Path, str]]:
     """A server that a test may stop, freeze and kill: its state directory and its URL."""
     state = Path(tempfile.mkdtemp(prefix="authly-"))
+    create_state(state)
     server = EmbeddedPostgres(state)
     yield state, server.start()
     server.release()
@@ -183,9 +184,10 @@ async def test_manager_becomes_ready(database_url: str) -> None:
     assert await manager.check() == Readiness(ready=False, reason="shutting down")
 
 
-async def test_manager_waits_for_a_server_that_is_not_there_yet() -> None:
+async def test_manager_waits_for_a_server_that_is_not_there_yet(create_state: Callable[[Path], None]) -> None:
     """It starts without a database, says what is wrong, and becomes ready when there is one; two log lines."""
     state = Path(tempfile.mkdtemp(prefix="authly-"))
+    create_state(state)
     server = EmbeddedPostgres(state)
     url = server.start()
     server.release()

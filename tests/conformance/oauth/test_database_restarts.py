@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+import pytest
 
 from tests.instance import Instance
 from tests.oauth import SETTINGS, Server, embedded_url
@@ -68,14 +69,26 @@ class Traffic:
         assert self._server.sql("SELECT count(*) FROM refresh_tokens WHERE rotated_at IS NULL") == [(CHAINS,)]
 
 
-def start(make_instance: Callable[..., Instance], **settings: str) -> tuple[Server, Path]:
-    """Return Authly with a database of its own, which the master starts again when it is gone; and where that is."""
-    instance = make_instance(**SETTINGS, **settings)
-    del instance.environment["AUTHLY_DATABASE_URL"]
-    instance.start()
-    wait_until(lambda: is_ready(instance), 30)
-    state = instance.folder / "state"
-    return Server(instance, embedded_url(state)), state
+Start = Callable[..., tuple[Server, Path]]
+
+
+@pytest.fixture
+def start(create_state: Callable[[Path], None], make_instance: Callable[..., Instance]) -> Start:
+    """Return what starts Authly with a database of its own, which the master starts again when it is gone.
+
+    It returns where that is, too.
+    """
+
+    def start(**settings: str) -> tuple[Server, Path]:
+        instance = make_instance(**SETTINGS, **settings)
+        del instance.environment["AUTHLY_DATABASE_URL"]
+        state = instance.folder / "state"
+        create_state(state)
+        instance.start()
+        wait_until(lambda: is_ready(instance), 30)
+        return Server(instance, embedded_url(state)), state
+
+    return start
 
 
 def is_ready(instance: Instance) -> bool:
@@ -89,10 +102,10 @@ def wait_for_more(of: Sized, number: int) -> None:
     wait_until(lambda: len(of) >= enough, 60)
 
 
-def test_database_is_killed_under_traffic(make_instance: Callable[..., Instance]) -> None:
+def test_database_is_killed_under_traffic(start: Start) -> None:
     """Every token that was given out is worth something afterwards; every refusal says to come again."""
     # What was being committed as it was killed is found when it has recovered, which takes a busy machine its time.
-    server, state = start(make_instance, AUTHLY_REFRESH_TOKEN_GRACE="60")
+    server, state = start(AUTHLY_REFRESH_TOKEN_GRACE="60")
     with Traffic(server) as traffic:
         for _ in range(2):
             wait_for_more(traffic.issued, 20)
@@ -108,10 +121,10 @@ def test_database_is_killed_under_traffic(make_instance: Callable[..., Instance]
     server.http.close()
 
 
-def test_database_hangs_under_traffic(make_instance: Callable[..., Instance]) -> None:
+def test_database_hangs_under_traffic(start: Start) -> None:
     """Who asks while it hangs is told to come again, rather than kept waiting; nobody loses anything by it."""
     # What was on its way to a server that hangs is done when it goes on: clients repeat it, however late.
-    server, state = start(make_instance, AUTHLY_DATABASE_TIMEOUT="1", AUTHLY_REFRESH_TOKEN_GRACE="60")
+    server, state = start(AUTHLY_DATABASE_TIMEOUT="1", AUTHLY_REFRESH_TOKEN_GRACE="60")
     workers = server.instance.workers()
     with Traffic(server) as traffic:
         wait_for_more(traffic.issued, 20)
