@@ -40,7 +40,7 @@ observe: $(STAMP) ## Authly, traffic, Prometheus with the rules, and Alertmanage
 
 test: $(STAMP) ## the whole suite
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(TESTERS) $(BIN)/pytest -n auto --dist worksteal -m 'not serial'
-	@$(BIN)/pytest -m serial
+	@$(BIN)/pytest -m serial $$(grep -rl --include='test_*.py' 'mark\.serial' tests)
 
 test-fast: $(STAMP) ## unit tests only
 	@$(BIN)/pytest -n auto tests/unit
