@@ -22,6 +22,9 @@ INTEGRATION = Path(__file__).parent / "integration"
 _, _MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
 
+# For the processes that tests start, not for this one, whose tools want it.
+os.environ["PYTHONPATH"] = str(Path(__file__).parent / "without_tools")
+
 settings.register_profile("authly", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("authly")
 
