@@ -14,8 +14,8 @@ import pytest
 from tests.instance import Instance, Series, parse, total
 from tests.processes import children, is_alive, wait_until
 
-KILLS = 60
-CLIENTS = 4
+KILLS = 50
+CLIENTS = 3
 # Not the page that tests ask to see whether an instance lives: each request for this one is accounted for.
 PATH = "/openapi.json"
 FILE_TYPES = {
@@ -159,7 +159,7 @@ def test_storm(worker_class: str, options: tuple[str, ...], make_instance: Calla
     Workers import the application after the fork, or before, where they are back at once.
     """
     random_ = random.Random(worker_class)
-    instance = make_instance(*options, AUTHLY_WORKER_CLASS=worker_class, AUTHLY_MAX_REQUESTS="300").start()
+    instance = make_instance(*options, AUTHLY_WORKER_CLASS=worker_class, AUTHLY_MAX_REQUESTS="100").start()
     wait_until(lambda: len(instance.workers()) == 3)
     before = instance.series()
     counted_before = total(before, "authly_http_requests_total", endpoint=PATH)
@@ -170,27 +170,27 @@ def test_storm(worker_class: str, options: tuple[str, ...], make_instance: Calla
         kills = 0
         master = instance.master
         events: dict[int, Callable[[], None]] = {
-            10: lambda: os.kill(master, signal.SIGHUP),
-            20: lambda: os.kill(master, signal.SIGTTIN),
-            27: lambda: os.kill(master, signal.SIGTTOU),
+            8: lambda: os.kill(master, signal.SIGHUP),
+            16: lambda: os.kill(master, signal.SIGTTIN),
+            22: lambda: os.kill(master, signal.SIGTTOU),
         }
         while kills < KILLS:
             workers = [pid for each in watch.masters for pid in instance.workers(each)]
             if workers:
                 kills += _kill(random_.choice(workers))
                 events.pop(kills, lambda: None)()
-            if kills == 36 and len(watch.masters) == 1:
+            if kills == 30 and len(watch.masters) == 1:
                 watch.masters.append(_upgrade(instance, master))
-            if kills == 42 and is_alive(master) and watch.masters[0] == master:
+            if kills == 35 and is_alive(master) and watch.masters[0] == master:
                 # The old master lets its workers finish, and goes.
                 os.kill(master, signal.SIGTERM)
                 wait_until(lambda: instance.process.poll() is not None, 20)
                 watch.masters.remove(master)
             time.sleep(random_.uniform(0.05, 0.25))
-        # Let the dust settle: three workers that answer, and at least one of them recycled, after 330 requests at most.
+        # Let the dust settle: three workers that answer, and at least one of them recycled, after 110 requests at most.
         wait_until(lambda: len(instance.workers(watch.masters[-1])) == 3 and instance.is_live(), 30)
         calm = load.answered
-        wait_until(lambda: load.answered > calm + 1000, 60)
+        wait_until(lambda: load.answered > calm + 330, 60)
     finally:
         load.stop()
         watch.stop()
