@@ -17,7 +17,7 @@ from authly.monitoring.multiprocess.collector import DirectoryCollector
 from authly.monitoring.multiprocess.values import DROPPED_SERIES
 from tests.unit.monitoring.multiprocess.support import Console, ConsoleError, fill, small_disk
 
-GENERATIONS = 1000
+GENERATIONS = 300
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 PRELUDE = """
 import os, signal, time
@@ -87,9 +87,8 @@ def drops(directory: Path) -> dict[str, float]:
     }
 
 
-@pytest.mark.timeout(180)
-def test_a_thousand_workers_leave_no_more_than_one(tmp_path: Path) -> None:
-    """After 1,000 short lives, one in five ended by SIGKILL, there are the files, bytes and series of a first one."""
+def test_hundreds_of_workers_leave_no_more_than_one(tmp_path: Path) -> None:
+    """After 300 short lives, one in five ended by SIGKILL, there are the files, bytes and series of a first one."""
     sizes = {}
     shown = {}
     for name, numbers in (("first", range(6, 7)), ("many", range(GENERATIONS))):
