@@ -119,14 +119,9 @@ def test_a_start_without_the_database(server: Server, make_instance: MakeInstanc
     wait_until(lambda: instance.log().count("database_available") == 2)
 
 
-@both_worker_classes
-def test_workers_that_start_at_once_migrate_once(
-    worker_class: str, database_url: str, make_instance: MakeInstance
-) -> None:
+def test_workers_that_start_at_once_migrate_once(database_url: str, make_instance: MakeInstance) -> None:
     """Of six workers that find an empty database at once, each migration is applied by one; all become ready."""
-    instance = make_instance(
-        AUTHLY_WORKER_CLASS=worker_class, AUTHLY_WORKERS="6", AUTHLY_DATABASE_URL=database_url
-    ).start()
+    instance = make_instance(AUTHLY_WORKERS="6", AUTHLY_DATABASE_URL=database_url).start()
     wait_until(lambda: instance.log().count("database_available") == 6, 30)
     lines = [json.loads(line) for line in instance.log().splitlines()]
     known = [str(migration) for migration in read_migrations()]

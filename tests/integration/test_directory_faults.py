@@ -185,16 +185,13 @@ def test_a_directory_of_somebody_else_is_not_used(make_instance: MakeInstance, t
     assert os.listdir(directory) == []
 
 
-@pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
-def test_a_directory_open_to_everybody_is_not_used(
-    worker_class: str, make_instance: MakeInstance, tmp_path: Path
-) -> None:
+def test_a_directory_open_to_everybody_is_not_used(make_instance: MakeInstance, tmp_path: Path) -> None:
     """A directory that everybody may write to is not trusted; the log gives its mode and the remedy."""
     directory = tmp_path / "metrics"
     directory.mkdir()
     directory.chmod(0o777)
     instance = make_instance(
-        AUTHLY_WORKER_CLASS=worker_class, AUTHLY_WORKERS="2", PROMETHEUS_MULTIPROC_DIR=str(directory)
+        AUTHLY_WORKER_CLASS="asgi", AUTHLY_WORKERS="2", PROMETHEUS_MULTIPROC_DIR=str(directory)
     ).start()
     assert_serves_without_metrics(instance, "0777", f"chmod o-w {directory}")
     assert os.listdir(directory) == []
@@ -275,16 +272,13 @@ def test_a_directory_that_is_lost(
         assert total(instance.series(), "authly_oauth_tokens_issued_total", grant_type="client_credentials") == 4
 
 
-@pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
-def test_a_full_disk_costs_series_but_no_request(
-    worker_class: str, make_disk: Callable[[int], Path], make_instance: MakeInstance
-) -> None:
+def test_a_full_disk_costs_series_but_no_request(make_disk: Callable[[int], Path], make_instance: MakeInstance) -> None:
     """On a full disk requests are answered and no worker dies; with room again it counts, and says what was dropped."""
     small_disk = make_disk(512)
     ballast = small_disk / "ballast"
     _fill(ballast)
     instance = make_instance(
-        AUTHLY_WORKER_CLASS=worker_class, AUTHLY_WORKERS="1", PROMETHEUS_MULTIPROC_DIR=str(small_disk)
+        AUTHLY_WORKER_CLASS="asgi", AUTHLY_WORKERS="1", PROMETHEUS_MULTIPROC_DIR=str(small_disk)
     ).start()
     wait_until(lambda: len(instance.workers()) == 1)
     workers = instance.workers()

@@ -17,6 +17,9 @@ from tests.vocabulary import observe, series_of
 
 MakeApplication = Callable[..., ApplicationInstance]
 
+# Where what happens is the master's doing: one that serves WSGI, and one that serves ASGI.
+two_worker_classes = pytest.mark.parametrize("worker_class", ["sync", UVICORN])
+
 # Serves WSGI and ASGI alike, whichever it is called by; does what its path says.
 APPLICATION = """
 import ctypes, os, sys, time
@@ -142,7 +145,7 @@ def test_each_end_that_a_service_survives_is_named(worker_class: str, make: Make
 
 
 @pytest.mark.produces("gunicorn_worker_exits_total", reason=("shutdown",))
-@every_worker_class
+@two_worker_classes
 def test_the_end_of_an_upgraded_master_s_workers_is_a_shutdown(worker_class: str, make: MakeApplication) -> None:
     """After SIGUSR2 both masters show, the end of the old one is counted by both together, and no counter falls."""
     instance = make(worker_class).start()
@@ -168,7 +171,7 @@ def test_the_end_of_an_upgraded_master_s_workers_is_a_shutdown(worker_class: str
 
 @pytest.mark.produces("gunicorn_worker_exits_total", reason=("boot_error",))
 @pytest.mark.parametrize("how", ["refuse-to-load", "exit-at-load"])
-@every_worker_class
+@two_worker_classes
 def test_a_worker_that_cannot_load_its_application_is_a_boot_error(
     worker_class: str, how: str, make: MakeApplication
 ) -> None:
