@@ -6,6 +6,8 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
+from tests.plain import NO_TLS
+
 
 class PageClient(httpx.Client):
     """An HTTP client that keeps Secure cookies on plain HTTP, as browsers do for this machine.
@@ -24,6 +26,7 @@ class PageClient(httpx.Client):
             base_url=base_url,
             limits=httpx.Limits(max_keepalive_connections=0),
             timeout=30.0,
+            verify=NO_TLS,
             event_hooks={"request": [self.kept.set_cookie_header], "response": [self.kept.extract_cookies]},
         )
 

@@ -29,6 +29,7 @@ from authly.oauth_server import OAuthServer
 from authly.settings import Settings
 from authly.users.models import Profile
 from tests.instance import Instance
+from tests.plain import NO_TLS
 
 T = TypeVar("T")
 
@@ -116,7 +117,7 @@ class Server:
         self.instance = instance
         self.url = f"http://{instance.address}"
         self.database_url = database_url
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = httpx.Client(base_url=self.url, timeout=30, verify=NO_TLS)
 
     def run(self, work: Callable[[OAuthServer, Identity], Awaitable[T]]) -> T:
         """Call services as the command line does: in a process of their own, on the same database."""

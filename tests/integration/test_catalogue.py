@@ -26,6 +26,7 @@ from tests.exposition import rise
 from tests.instance import REPOSITORY, total
 from tests.oauth import CALLBACK, PASSWORD, Form, Person, Pkce, Registered, Server
 from tests.oidc import RelyingParty
+from tests.plain import NO_TLS
 from tests.processes import wait_until
 from tests.vocabulary import Value, lines, missing, seen
 
@@ -103,7 +104,9 @@ class Scene:
         self.server = server
         # Each request has a connection of its own, which any worker may answer.
         server.http.close()
-        server.http = httpx.Client(base_url=server.url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+        server.http = httpx.Client(
+            base_url=server.url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0), verify=NO_TLS
+        )
         self.service = server.service(resources=("https://api.example",))
         self.client = server.client(scopes=("openid", "email"))
         self.native = server.client(public=True)

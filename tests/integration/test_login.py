@@ -18,6 +18,7 @@ from tests.forms import PageClient, hidden_fields, log_in, sign_up, submit
 from tests.instance import Instance
 from tests.integration.test_database_away import Server
 from tests.integration.test_database_away import server as server
+from tests.plain import NO_TLS
 from tests.postgres import new_database
 from tests.processes import wait_until
 
@@ -82,7 +83,7 @@ def session_cookie(address: str, username: str) -> str:
 
 def account(address: str, value: str) -> int:
     """Ask for the account page with a cookie; return the status."""
-    return httpx.get(f"{address}/account", headers={"cookie": f"{SESSION}={value}"}).status_code
+    return httpx.get(f"{address}/account", headers={"cookie": f"{SESSION}={value}"}, verify=NO_TLS).status_code
 
 
 def test_every_worker_knows_every_session(client: PageClient, username: str) -> None:
@@ -242,7 +243,7 @@ def test_pages_are_kept_by_nobody(client: PageClient, username: str) -> None:
     log_in(client, username, PASSWORD)
     for path in ("/login", "/logout", "/account", "/account/password", "/signup"):
         assert client.get(path).headers["cache-control"] == "no-store"
-    assert httpx.get(f"{client.base_url}/account").headers["cache-control"] == "no-store"
+    assert httpx.get(f"{client.base_url}/account", verify=NO_TLS).headers["cache-control"] == "no-store"
 
 
 def is_ready(instance: Instance) -> bool:

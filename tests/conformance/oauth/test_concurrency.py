@@ -12,6 +12,7 @@ from authly.oauth.models import AuthMethod
 from tests.conformance.oauth.conftest import run_server
 from tests.conformance.oauth.test_client_authentication import ASSERTION_TYPE, KEYS, assertion_for
 from tests.oauth import Pkce, Registered, Server
+from tests.plain import NO_TLS
 
 MANY = 200
 
@@ -28,7 +29,7 @@ def at_once(server: Server, client: Registered, form: dict[str, str]) -> list[ht
 
     async def send() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=MANY)
-        async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60) as http:
+        async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60, verify=NO_TLS) as http:
             auth = client.basic if client.secret else httpx.USE_CLIENT_DEFAULT
             return list(await asyncio.gather(*(http.post("/oauth2/token", data=form, auth=auth) for _ in range(MANY))))
 
@@ -131,7 +132,7 @@ def test_one_pushed_request(server: Server) -> None:
     cookies = {"cookie": "; ".join(f"{name}={value}" for name, value in person.cookies.items())}
 
     async def open_all() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, headers=cookies) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, headers=cookies, verify=NO_TLS) as http:
             query = {"client_id": client.id, "request_uri": request_uri}
             return list(await asyncio.gather(*(http.get("/oauth2/authorize", params=query) for _ in range(50))))
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.instance import Instance
 from tests.oauth import SETTINGS, Server, embedded_url
+from tests.plain import NO_TLS
 from tests.postgres import freeze, postmaster_pid
 from tests.processes import children, kill, wait_until
 
@@ -48,7 +49,8 @@ class Traffic:
             thread.join()
 
     def _refresh(self, token: str) -> None:
-        with httpx.Client(base_url=self._server.url, timeout=30, auth=self._client.basic) as http:
+        auth = self._client.basic
+        with httpx.Client(base_url=self._server.url, timeout=30, auth=auth, verify=NO_TLS) as http:
             while not self._stop.is_set():
                 answer = http.post("/oauth2/token", data={"grant_type": "refresh_token", "refresh_token": token})
                 if answer.status_code == 200:

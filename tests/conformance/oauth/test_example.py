@@ -9,6 +9,7 @@ import pytest
 
 from tests.instance import REPOSITORY, free_port
 from tests.oauth import Registered, Server
+from tests.plain import NO_TLS
 from tests.processes import wait_until
 
 AUDIENCE = "https://orders.example/"
@@ -24,7 +25,7 @@ def api(server: Server) -> Iterator[httpx.Client]:
         env={"ISSUER": server.url, "AUDIENCE": AUDIENCE, "PATH": ""},
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=NO_TLS) as client:
 
             def answers() -> bool:
                 try:

@@ -16,6 +16,7 @@ from authly.keys.models import ALGORITHMS, Rotation
 from tests.instance import Instance, total
 from tests.oauth import SETTINGS, Person, Server, claims_of
 from tests.oidc import EVERYTHING, SCOPES, RelyingParty
+from tests.plain import NO_TLS
 from tests.processes import wait_until
 
 
@@ -98,12 +99,12 @@ def test_rotation_under_load(server: Server) -> None:
         return str(tokens["id_token"])
 
     def load(get_token: Any) -> None:
-        with httpx.Client(base_url=server.url) as own:
+        with httpx.Client(base_url=server.url, verify=NO_TLS) as own:
             verifier = Verifier(own)
             while not stop.is_set():
                 try:
                     # A connection of its own may reach another worker.
-                    with httpx.Client(base_url=server.url) as http:
+                    with httpx.Client(base_url=server.url, verify=NO_TLS) as http:
                         seen.add(verifier.verify(get_token(http)))
                     verified[0] += 1
                 except Exception as error:
