@@ -471,7 +471,7 @@ def test_a_file_changes_in_the_middle_of_its_reading(
                 happen()
 
     with seeded(f"{hook} {after} {known}") as generator:
-        for _ in range(60):
+        for _ in range(30):
             name = generator.choice(list(VICTIMS))
             victim = directory / name
             remove(victim)
@@ -523,7 +523,7 @@ def test_a_thread_changes_files_all_the_time(directory: Path) -> None:
         thread = threading.Thread(target=run, args=(random.Random(generator.random()),))
         thread.start()
         try:
-            for number in range(800):
+            for number in range(400):
                 collection = collect(collector)
                 assert len(collection.reading.files) >= len(GOOD)
                 if number % 4 == 0:
