@@ -459,7 +459,7 @@ def test_answers_are_documented(admin: Administration) -> None:
     operations = [result.ok() for result in schema.get_all_operations()]  # type: ignore[union-attr]
     for operation in (operation for operation in operations if operation.path.startswith("/admin/")):
 
-        @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(), authenticates=st.sampled_from([True, True, True, False]))
         def ask(case: Any, authenticates: bool) -> None:
             headers = {"authorization": f"Bearer {admin.token}"} if authenticates else {}

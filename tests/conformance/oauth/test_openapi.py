@@ -34,7 +34,7 @@ def test_answers_are_documented(server: Server) -> None:
         if operation.path.startswith("/admin"):
             continue  # asked by its own tests, which have its tokens
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(), authenticates=st.booleans())
         def ask(case: Any, authenticates: bool) -> None:
             # There are more answers for a client that authenticates.
