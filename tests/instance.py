@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -254,6 +255,23 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+@contextmanager
+def running(folder: Path, *options: str, **environment: str) -> Iterator[Instance]:
+    """Run an instance that the tests of a module share, which leave its settings and its processes alone.
+
+    Args:
+        folder: a temporary folder.
+        options: for Gunicorn.
+        environment: settings.
+    """
+    instance = Instance(folder, environment, options)
+    try:
+        yield instance.start()
+    finally:
+        instance.stop()
+        print(f"--- log of {folder.name}\n{instance.log()}")  # noqa: T201
 
 
 @pytest.fixture
