@@ -39,12 +39,19 @@ class Prometheus:
         folder: for its files.
         target: the address of the exporter.
         job: lines of YAML to be added to the scrape job.
-        rules: the contents of rule files, which are evaluated four times a second.
+        rules: the contents of rule files, which are evaluated at the interval of the scrapes.
         alertmanager: where alerts are sent.
+        interval: between scrapes, and how long each may take: so short, a scrape fails for a busy machine's sake too.
     """
 
     def __init__(
-        self, folder: Path, target: str, job: str = "", rules: Sequence[str] = (), alertmanager: str = "127.0.0.1:9"
+        self,
+        folder: Path,
+        target: str,
+        job: str = "",
+        rules: Sequence[str] = (),
+        alertmanager: str = "127.0.0.1:9",
+        interval: str = "500ms",
     ) -> None:
         # First, because the test ends here where there is none.
         binary = program("prometheus")
@@ -54,9 +61,9 @@ class Prometheus:
         configuration = folder / "prometheus.yml"
         configuration.write_text(
             text.replace("127.0.0.1:9464", target)
-            .replace("scrape_interval: 15s", "scrape_interval: 200ms")
-            .replace("scrape_timeout: 5s", "scrape_timeout: 200ms")
-            .replace("evaluation_interval: 15s", "evaluation_interval: 250ms")
+            .replace("scrape_interval: 15s", f"scrape_interval: {interval}")
+            .replace("scrape_timeout: 5s", f"scrape_timeout: {interval}")
+            .replace("evaluation_interval: 15s", f"evaluation_interval: {interval}")
             .replace("127.0.0.1:9093", alertmanager)
             .replace("    metrics_path: /metrics\n", f"    metrics_path: /metrics\n{job}")
         )

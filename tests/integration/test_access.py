@@ -103,6 +103,8 @@ def test_prometheus_scrapes_through_a_file_of_the_toolkit(
         f"    tls_config:\n      ca_file: {protected.authority.cert}\n      server_name: localhost\n"
         f"      cert_file: {protected.client.cert}\n      key_file: {protected.client.key}\n"
         f"    basic_auth:\n      username: prometheus\n      password: {PASSWORD}\n",
+        # A scrape that takes longer was not answered.
+        interval="2s",
     )
     theirs = f"127.0.0.1:{free_port()}"
     (tmp_path / "empty.yml").write_text("global: {}\n")

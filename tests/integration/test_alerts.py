@@ -101,7 +101,10 @@ def scene(create_state: Callable[[Path], None], tmp_path: Path) -> Iterator[Scen
         instance.start()
         wait_until(lambda: instance.get("/health/ready")[0] == 200, 30)
         rules = [hurried(file.read_text(), FACTOR) for file in RULES]
-        prometheus = Prometheus(tmp_path, instance.metrics_address, rules=rules, alertmanager=alertmanager.address)
+        # Their windows are seconds, in which there have to be some scrapes.
+        prometheus = Prometheus(
+            tmp_path, instance.metrics_address, rules=rules, alertmanager=alertmanager.address, interval="200ms"
+        )
         started.append(prometheus)
         wait_until(lambda: prometheus.value("up") == 1)
         server = Server(instance, url)

@@ -3,32 +3,41 @@
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.administration import Administration
-from tests.instance import Instance, parse, total
+from tests.instance import Instance, parse, running, total
 from tests.processes import kill, wait_until
 from tests.prometheus import Prometheus, program
 
 
-@pytest.fixture
-def instance(make_instance: Callable[..., Instance]) -> Instance:
-    """Return an instance with three workers."""
-    return make_instance().start()
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """Run an instance with three workers."""
+    with running(tmp_path_factory.mktemp("instance"), AUTHLY_WORKERS="3") as instance:
+        yield instance
 
 
 @pytest.fixture
-def prometheus(instance: Instance, tmp_path: Path) -> Iterator[Prometheus]:
-    """Return a Prometheus that scrapes the instance."""
-    running = Prometheus(tmp_path, instance.metrics_address)
-    yield running
-    running.stop()
+def make_prometheus(instance: Instance, tmp_path: Path) -> Iterator[Callable[[str], Prometheus]]:
+    """Return what makes a Prometheus that scrapes the instance at an interval."""
+    with ExitStack() as stack:
+
+        def make(interval: str) -> Prometheus:
+            prometheus = Prometheus(tmp_path, instance.metrics_address, interval=interval)
+            stack.callback(prometheus.stop)
+            return prometheus
+
+        yield make
 
 
-def test_prometheus_counts_what_was_asked(instance: Instance, prometheus: Prometheus) -> None:
+def test_prometheus_counts_what_was_asked(instance: Instance, make_prometheus: Callable[[str], Prometheus]) -> None:
     """The target is up, and Prometheus has as many requests as were made, after a killed worker too."""
+    # A scrape that takes so long was not answered, however busy the machine is.
+    prometheus = make_prometheus("2s")
     wait_until(lambda: prometheus.value("up") == 1)
     made = total(instance.series(), "authly_http_requests_total")
     for number in range(60):
@@ -48,8 +57,11 @@ def test_prometheus_counts_what_was_asked(instance: Instance, prometheus: Promet
     assert target["lastError"] == ""
 
 
-def test_prometheus_misses_nothing_when_the_exporter_is_killed(instance: Instance, prometheus: Prometheus) -> None:
+def test_prometheus_misses_nothing_when_the_exporter_is_killed(
+    instance: Instance, make_prometheus: Callable[[str], Prometheus]
+) -> None:
     """An exporter that was killed is back before Prometheus has had to do without for two seconds."""
+    prometheus = make_prometheus("200ms")
     wait_until(lambda: prometheus.value("up") == 1)
     kill(instance.exporters()[0])
     killed = time.time()

@@ -53,7 +53,7 @@ def desk(postgres_server: str, _migrated: str, tmp_path_factory: pytest.TempPath
             started.append(Alertmanager(folder, "http://127.0.0.1:9/"))
             rules = [file.read_text() for file in RULES]
             target = server.instance.metrics_address
-            started.append(Prometheus(folder, target, rules=rules, alertmanager=started[0].address))
+            started.append(Prometheus(folder, target, rules=rules, alertmanager=started[0].address, interval="2s"))
             yield _desk(server, folder, tools, started[0].address, started[1])
         finally:
             for one in reversed(started):
