@@ -12,6 +12,9 @@ LOAD   := .venv-load
 TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 # Most of what is installed is never imported; what is, is compiled then, and once.
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
+# A uv, where there is one, installs in seconds what takes pip a minute. What it cannot get, pip may.
+UV ?=
+install = $(if $(UV),$(UV) pip install --quiet --python $1/bin/python $2 2> /dev/null || )$1/bin/python $(INSTALL) $2
 
 # The suite starts hundreds of processes: none shall compile again what another has compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@rm -rf $(VENV)
 	@echo "Making the environment in $(VENV) (about half a minute, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python $(INSTALL) --require-hashes -r requirements.lock
+	@$(call install,$(VENV),--require-hashes -r requirements.lock)
 	@$(BIN)/python $(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -70,7 +73,7 @@ bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON a
 $(LOAD)/.installed: loadtests/requirements.lock
 	@rm -rf $(LOAD)
 	@$(PYTHON) -m venv $(LOAD)
-	@$(LOAD)/bin/python $(INSTALL) --require-hashes -r loadtests/requirements.lock
+	@$(call install,$(LOAD),--require-hashes -r loadtests/requirements.lock)
 	@touch $@
 
 load: $(STAMP) $(LOAD)/.installed ## what measuring costs under load, judged by its budgets; about nine minutes
