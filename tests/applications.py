@@ -41,6 +41,7 @@ class ApplicationInstance(Instance):
         super().__init__(folder, {"PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"), **(environment or {})})
         self.environment["METRICS_BIND"] = self.metrics_address
         self.probe = probe
+        self.worker_class = worker_class
         example = EXAMPLES / EXAMPLE_OF[worker_class]
         if source:
             (folder / "application.py").write_text(source)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from authly.monitoring.multiprocess import lease
-from tests.applications import EXAMPLE_OF, ApplicationInstance, every_worker_class
+from tests.applications import EXAMPLE_OF, ApplicationInstance
 from tests.instance import Series, get, parse, total
 from tests.processes import kill, wait_until
 from tests.prometheus import Prometheus
@@ -40,14 +40,23 @@ def stopped(*pids: int) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-@every_worker_class
-def test_prometheus_gets_the_totals_of_an_example(
-    worker_class: str, make_application: MakeApplication, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module", params=EXAMPLE_OF)
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApplicationInstance]:
+    """Run an example with each worker class, whose workers beat every few seconds."""
+    instance = ApplicationInstance(tmp_path_factory.mktemp("example"), request.param, ("--timeout", "10"))
+    try:
+        instance.start()
+        wait_until(instance.is_complete, 30)
+        yield instance
+    finally:
+        instance.stop()
+        print(f"--- log of {request.param}\n{instance.log()}")  # noqa: T201
+
+
+def test_prometheus_gets_the_totals_of_an_example(example: ApplicationInstance, tmp_path: Path) -> None:
     """A real Prometheus has as many requests as an example answered, by template, after a worker's death too."""
-    instance = make_application(worker_class).start()
-    wait_until(instance.is_complete, 30)
-    template = TEMPLATES[EXAMPLE_OF[worker_class]]
+    instance = example
+    template = TEMPLATES[EXAMPLE_OF[instance.worker_class]]
     before = total(instance.series(), "greetings_total")
     prometheus = Prometheus(tmp_path, instance.metrics_address)
     try:
@@ -128,11 +137,9 @@ def test_connections_that_wait_show_where_each_worker_listens_for_itself(make_ap
         assert total(series, "gunicorn_listen_backlog_max", listener=instance.address) == 3 * 2048
 
 
-@every_worker_class
-def test_the_heart_of_a_stopped_worker_does_not_beat(worker_class: str, make_application: MakeApplication) -> None:
+def test_the_heart_of_a_stopped_worker_does_not_beat(example: ApplicationInstance) -> None:
     """While one worker is stopped its heartbeat ages, and those of all others are renewed."""
-    instance = make_application(worker_class, "--timeout", "10").start()
-    wait_until(instance.is_complete, 30)
+    instance = example
     slots = {lease.holder_pid(instance.directory, slot): slot for slot in lease.held_slots(instance.directory)}
     victim = instance.workers()[1]
     with stopped(victim):

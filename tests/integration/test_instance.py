@@ -10,13 +10,13 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.instance import Instance, Series, get, parse, total
+from tests.instance import Instance, Series, get, parse, running, total
 from tests.postgres import has_keeper, keeper_pid, postmaster_pid
 from tests.processes import children, is_alive, kill, wait_until
 
@@ -37,6 +37,17 @@ async def fails() -> None:
 """
 
 both_worker_classes = pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
+
+
+@pytest.fixture(scope="module", params=["uvicorn", "asgi"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """Run an instance of each worker class with two workers, which lives on."""
+    folder = tmp_path_factory.mktemp("instance")
+    with running(folder, AUTHLY_WORKER_CLASS=request.param, AUTHLY_WORKERS="2") as instance:
+        yield instance
+
+
+only_asgi = pytest.mark.parametrize("served", ["asgi"], indirect=True)
 
 
 def ask_often(instance: Instance, times: int) -> None:
@@ -72,17 +83,20 @@ def is_ready(instance: Instance) -> bool:
 # The processes
 
 
-def test_a_killed_exporter_is_back_within_two_seconds_each_time(make_instance: MakeInstance) -> None:
+@only_asgi
+def test_a_killed_exporter_is_back_within_two_seconds_each_time(served: Instance) -> None:
     """Killed three times in a row, the exporter answers with the same totals within two seconds each time."""
-    instance = make_instance(AUTHLY_WORKERS="1").start()
+    instance = served
     ask_often(instance, 5)
+    before = counted(instance.series())
+    assert before >= 5
     for _ in range(3):
         (exporter,) = instance.exporters()
         kill(exporter)
         wait_until(lambda old=exporter: not is_alive(old))  # type: ignore[misc]
         assert wait_until(lambda: Instance.answers(f"http://{instance.metrics_address}/-/healthy"), 5) < 2
         assert instance.exporters() != [exporter]
-        assert counted(instance.series()) == 5
+        assert counted(instance.series()) == before
 
 
 def test_an_exporter_that_cannot_start_is_tried_at_growing_intervals(make_instance: MakeInstance) -> None:
@@ -100,13 +114,17 @@ def test_an_exporter_that_cannot_start_is_tried_at_growing_intervals(make_instan
 
 @pytest.mark.serial  # two seconds are many, unless others start instances meanwhile
 @both_worker_classes
-def test_the_end_of_the_master_is_the_end_of_everything(worker_class: str, make_instance: MakeInstance) -> None:
+def test_the_end_of_the_master_is_the_end_of_everything(
+    worker_class: str, create_state: CreateState, make_instance: MakeInstance
+) -> None:
     """Within two seconds of the master's SIGKILL nothing of it runs, and the same state can be started at once.
 
     An idle client does not change that; but Gunicorn's own `asgi` worker waits for idle connections to time out.
     """
-    instance = make_instance(AUTHLY_WORKER_CLASS=worker_class, AUTHLY_WORKERS="2", AUTHLY_DATABASE_URL="").start()
+    instance = make_instance(AUTHLY_WORKER_CLASS=worker_class, AUTHLY_WORKERS="2", AUTHLY_DATABASE_URL="")
     state = instance.folder / "state"
+    create_state(state)
+    instance.start()
     wait_until(lambda: len(instance.workers()) == 2 and is_ready(instance))
     with socket.create_connection(("127.0.0.1", int(instance.address.split(":")[1])), timeout=10) as idle:
         idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -262,12 +280,14 @@ def test_an_exporter_whose_address_is_taken_waits_for_it(make_instance: MakeInst
 # The exposition on the application port
 
 
-def test_the_application_port_answers_as_the_exporter_does(make_instance: MakeInstance) -> None:
+@only_asgi
+def test_the_application_port_answers_as_the_exporter_does(served: Instance) -> None:
     """The application's /metrics has the exporter's totals, formats and encodings, and is not part of the API."""
-    instance = make_instance(AUTHLY_WORKER_CLASS="asgi").start()
-    wait_until(lambda: len(instance.workers()) == 3)
+    instance = served
+    before = instance.series()
     ask_often(instance, 20)
     assert instance.get("/nowhere")[0] == 404
+    expected = counted(before) + 20
 
     def comparable(series: Series) -> Series:
         # What asking itself changes: the exporter's own counters, and those of the requests for /metrics.
@@ -281,8 +301,9 @@ def test_the_application_port_answers_as_the_exporter_does(make_instance: MakeIn
 
     here, there = (comparable(parse(ask("/metrics")[2].decode())) for ask in (instance.get, instance.scrape))
     assert here == there
-    assert counted(here) == 20
-    assert total(here, COUNTER, endpoint="unmatched", status_code="404") == 1
+    assert counted(here) == expected
+    unmatched = {"endpoint": "unmatched", "status_code": "404"}
+    assert total(here, COUNTER, **unmatched) == total(before, COUNTER, **unmatched) + 1
 
     for ask in (instance.get, instance.scrape):
         status, headers, body = ask("/metrics", headers={"Accept": "text/plain"})
@@ -297,7 +318,7 @@ def test_the_application_port_answers_as_the_exporter_does(make_instance: MakeIn
         assert (status, headers["content-encoding"]) == (200, "gzip")
         assert "accept-encoding" in headers["vary"].lower()
         assert int(headers["content-length"]) == len(body)
-        assert counted(parse(gzip.decompress(body).decode())) == 20
+        assert counted(parse(gzip.decompress(body).decode())) == expected
     assert "/metrics" not in json.loads(instance.get(PAGE)[2])["paths"]
 
 
@@ -387,20 +408,27 @@ def test_metrics_switched_off_leave_no_trace(
     assert not (instance.folder / "state/metrics").exists()
 
 
-@pytest.mark.parametrize("enabled", [False, True])
-def test_the_middleware_is_there_only_with_metrics(enabled: bool, tmp_path: Path) -> None:
+def test_the_middleware_is_there_only_with_metrics(tmp_path: Path) -> None:
     """Switched off, metrics are not in the way of a request: their middleware is not in the stack."""
     # In a process of its own: this one has decided by now where its metrics are.
-    code = "from authly.main import app; print([middleware.cls.__name__ for middleware in app.user_middleware])"
+    code = (
+        "import os\n"
+        "from authly.app import create_app\n"
+        "for enabled in 'false', 'true':\n"
+        "    os.environ['AUTHLY_METRICS_ENABLED'] = enabled\n"
+        "    print(*(middleware.cls.__name__ for middleware in create_app().user_middleware))\n"
+    )
     environment = {
         **os.environ,
-        "AUTHLY_METRICS_ENABLED": str(enabled).lower(),
         "AUTHLY_STATE_DIR": str(tmp_path / "state"),
         "AUTHLY_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
     }
-    stack = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert "LoggingMiddleware" in stack.stdout
-    assert ("MetricsMiddleware" in stack.stdout) == enabled
+    stacks = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    without, with_metrics = (line.split() for line in stacks.stdout.splitlines())
+    assert "LoggingMiddleware" in without
+    assert "LoggingMiddleware" in with_metrics
+    assert "MetricsMiddleware" not in without
+    assert "MetricsMiddleware" in with_metrics
 
 
 # Settings
@@ -479,10 +507,9 @@ def test_request_ids_and_log_lines(worker_class: str, make_instance: MakeInstanc
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", line["request_id"]) for line in lines if "request_id" in line)
 
 
-@both_worker_classes
-def test_insane_request_ids_are_replaced(worker_class: str, make_instance: MakeInstance) -> None:
+def test_insane_request_ids_are_replaced(served: Instance) -> None:
     """An X-Request-ID that could forge headers or log lines is refused by the server, or replaced by a new one."""
-    instance = make_instance(AUTHLY_WORKER_CLASS=worker_class, AUTHLY_WORKERS="1").start()
+    instance = served
     for number, value in enumerate(
         [
             b"",

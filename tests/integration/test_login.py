@@ -258,9 +258,9 @@ def first_administrators(*instances: Instance) -> list[dict[str, str]]:
 
 
 def test_one_administrator_of_two_instances_that_start_at_once(make_instance: MakeInstance, database_url: str) -> None:
-    """Six workers of two instances find an empty database: one shows a password, once, and it opens the account."""
+    """Four workers of two instances find an empty database: one shows a password, once, and it opens the account."""
     # However little is logged.
-    settings = {"AUTHLY_DATABASE_URL": database_url, "AUTHLY_LOG_LEVEL": "critical"}
+    settings = {"AUTHLY_DATABASE_URL": database_url, "AUTHLY_LOG_LEVEL": "critical", "AUTHLY_WORKERS": "2"}
     instances = [make_instance(**settings).spawn() for _ in range(2)]
     for instance in instances:
         wait_until(instance.is_live, 30)

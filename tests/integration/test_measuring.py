@@ -20,9 +20,10 @@ UNASKED = {"backchannel_logouts.take", "signing_keys.published", "rate_limits.fo
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[tuple[Administration, Server]]:
+def scene(create_state: Callable[[Path], None]) -> Iterator[tuple[Administration, Server]]:
     """An instance whose workers remember no clients, and look at their pools all the time; and its PostgreSQL."""
     state, folder = (Path(tempfile.mkdtemp(prefix="authly-")) for _ in range(2))
+    create_state(state)
     server = Server(state)
     instance = Instance(
         folder,
