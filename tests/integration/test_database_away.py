@@ -17,7 +17,7 @@ from tests.processes import is_alive, kill, wait_until
 
 MakeInstance = Callable[..., Instance]
 
-PAGE = "/openapi.json"
+PAGE = "/login"
 both_worker_classes = pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
 
 

@@ -19,7 +19,7 @@ from tests.valkey import Valkey
 MakeInstance = Callable[..., Instance]
 
 # Under the default policy, and needs neither the database nor a session.
-PAGE = "/openapi.json"
+PAGE = "/login"
 
 
 @pytest.fixture(params=["postgresql", "redis"])
