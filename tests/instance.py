@@ -195,6 +195,17 @@ class Instance:
         """Scrape the exporter and return the value of each series."""
         return self.parse(self.scrape()[2])
 
+    def settled(self) -> Series:
+        """Scrape the exporter until no request is in progress: clients have an answer before all of it is noted."""
+        found: list[Series] = []
+
+        def is_settled() -> bool:
+            found[:] = [self.series()]
+            return total(found[0], "authly_http_requests_in_progress") == 0
+
+        wait_until(is_settled)
+        return found[0]
+
     def parse(self, exposition: bytes) -> Series:
         """Return the value of each series of an exposition of this instance, and let the test have seen it."""
         series = parse(exposition.decode())

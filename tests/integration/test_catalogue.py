@@ -706,7 +706,7 @@ def upkeep(scene: Scene) -> Count:
         *("tokens", "pushed_requests", "assertions", "login_failures", "devices", "rate_limits", "audit_log"),
         "backchannel_logouts",
     )
-    before = instance.series()
+    before = instance.settled()
     past = "now() - interval '3 days'"
     [(user_id,)] = server.sql("SELECT user_id FROM users LIMIT 1")
     server.sql(
@@ -734,7 +734,7 @@ def upkeep(scene: Scene) -> Count:
     )
 
     def risen() -> dict[str, float]:
-        after = instance.series()
+        after = instance.settled()
         return {task: total(after, cleaned, task=task) - total(before, cleaned, task=task) for task in tasks}
 
     wait_until(lambda: all(risen().values()))
@@ -757,10 +757,10 @@ def methods(scene: Scene) -> Count:
     """A request of any method counts as one of it, and of a method that nobody knows as another."""
     instance = scene.server.instance
     known = ("HEAD", "PUT", "TRACE", "BREW")
-    before = instance.series()
+    before = instance.settled()
     for method in known:
         instance.get("/health/live", method=method)
-    after = instance.series()
+    after = instance.settled()
     for method in known:
         labels = {"endpoint": "/health/live", "method": "other" if method == "BREW" else method}
         assert total(after, HTTP, **labels) - total(before, HTTP, **labels) == 1
@@ -811,9 +811,9 @@ def test_each_flow_counts_what_happened(scene: Scene, subtests: pytest.Subtests)
     found: set[Value] = set()
     for flow in FLOWS:
         with subtests.test(flow.__name__):
-            before = instance.series()
+            before = instance.settled()
             expected = flow(scene)
-            after = instance.series()
+            after = instance.settled()
             assert rise(before, after, *FAMILIES) == {key: value for key, value in expected.items() if value}
             found |= seen(after)
     check_levels(scene)
@@ -946,7 +946,7 @@ def check_names_of_clients(scene: Scene) -> None:
 def check_attack(scene: Scene) -> None:
     """What is made up reaches neither the exposition, nor the status page, nor a file; with a database behind it."""
     instance, attacker = scene.server.instance, Attacker(strangers=0.1)
-    before = instance.series()
+    before = instance.settled()
     connection = http.client.HTTPConnection(instance.address, timeout=30)
     asked = 0
     while asked < ATTACKS:
@@ -962,7 +962,7 @@ def check_attack(scene: Scene) -> None:
         assert answer.status < 500, (method, path, headers, body)
         asked += 1
     connection.close()
-    after = instance.series()
+    after = instance.settled()
     assert total(after, HTTP) - total(before, HTTP) == ATTACKS
     pages = [
         instance.scrape(),
