@@ -84,9 +84,11 @@ def test_workers_recycle_while_the_database_is_away(
         kill(instance.workers()[0])
         wait_until(lambda: len(instance.workers()) == 2 and _is_live(instance))
         seen.update(instance.workers())
-    # Six times what a worker may answer.
-    for _ in range(180):
+    # Twelve times what a worker may answer, unless one was recycled by then.
+    for _ in range(360):
         _ask(instance)
+        if set(instance.workers()) - seen:
+            break
     wait_until(lambda: len(set(instance.workers()) - seen) > 0)
     wait_until(lambda: len(instance.workers()) == 2)
     for _ in range(10):
