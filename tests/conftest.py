@@ -2,6 +2,7 @@
 
 import os
 import resource
+import sys
 import tempfile
 from pathlib import Path
 
@@ -39,8 +40,11 @@ def _has_room(folder: Path) -> bool:
 if "TMPDIR" not in os.environ and _has_room(SHARED_MEMORY):
     os.environ["TMPDIR"] = tempfile.tempdir = str(SHARED_MEMORY)
 
-# For the processes that tests start, not for this one, whose tools want it.
-os.environ["PYTHONPATH"] = str(Path(__file__).parent / "without_tools")
+# For the processes that tests start, not for this one, whose tools want it; nor for those among which xdist divides the
+# tests, which are started by one that has been here before.
+WITHOUT_TOOLS = str(Path(__file__).parent / "without_tools")
+os.environ["PYTHONPATH"] = WITHOUT_TOOLS
+sys.path[:] = [path for path in sys.path if path != WITHOUT_TOOLS]
 
 settings.register_profile("authly", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("authly")
