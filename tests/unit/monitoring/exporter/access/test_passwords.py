@@ -141,7 +141,7 @@ def test_no_more_wait_than_may(slow: Slow) -> None:
 def test_the_thread_that_answers_goes_on_meanwhile() -> None:
     """While bcrypt computes, another thread runs."""
     checked, outcomes = Passwords(), Outcomes()
-    users = {"a": bcrypt.hashpw(b"right", bcrypt.gensalt(12)).decode()}
+    users = {"a": bcrypt.hashpw(b"right", bcrypt.gensalt(10)).decode()}
     checked.ask(users, b"a", b"right", "1", outcomes)
     turns = 0
     while not outcomes.given:
