@@ -12,9 +12,12 @@ LOAD   := .venv-load
 TESTERS = $(shell $(PYTHON) -c 'import os; print((len(os.sched_getaffinity(0)) * 3 + 1) // 2)')
 # Most of what is installed is never imported; what is, is compiled then, and once.
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
-# A uv, where there is one, installs in seconds what takes pip a minute. What it cannot get, pip may.
+# A uv, where there is one, installs in seconds what takes pip a minute. What it cannot get, pip may, which then has to
+# be there: it takes longer to install than everything else takes uv.
 UV ?=
-install = $(if $(UV),$(UV) pip install --quiet --python $1/bin/python $2 2> /dev/null || )$1/bin/python $(INSTALL) $2
+environment = $(PYTHON) -m venv $(if $(UV),--without-pip )$1
+install = $(if $(UV),$(UV) pip install --quiet --python $1/bin/python $2 2> /dev/null ||) \
+	{ $(if $(UV),$1/bin/python -m ensurepip > /dev/null &&) $1/bin/python $(INSTALL) $2; }
 
 # The suite starts hundreds of processes: none shall compile again what another has compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -29,9 +32,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Authly needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Call make with PYTHON=/path/to/python3.11.")'
 	@rm -rf $(VENV)
 	@echo "Making the environment in $(VENV) (about half a minute, once) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@$(call environment,$(VENV))
 	@$(call install,$(VENV),--require-hashes -r requirements.lock)
-	@$(BIN)/python $(INSTALL) --no-deps --no-build-isolation --editable .
+	@$(call install,$(VENV),--no-deps --no-build-isolation --editable .)
 	@touch $@
 
 run: $(STAMP) ## Authly on an embedded PostgreSQL, with its exporter (Ctrl-C ends all of it)
@@ -42,8 +45,8 @@ observe: $(STAMP) ## Authly, traffic, Prometheus with the rules, and Alertmanage
 	@$(BIN)/python -m tests.observe
 
 test: $(STAMP) ## the whole suite
-	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(TESTERS) $(BIN)/pytest -n auto --dist worksteal -m 'not serial'
 	@$(BIN)/pytest -m serial $$(grep -rl --include='test_*.py' 'mark\.serial' tests)
+	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(TESTERS) $(BIN)/pytest -n auto --dist worksteal -m 'not serial'
 
 test-fast: $(STAMP) ## unit tests only
 	@$(BIN)/pytest -n auto tests/unit
@@ -72,7 +75,7 @@ bench: $(BENCH)/.installed ## measure side by side with the peers; table, JSON a
 
 $(LOAD)/.installed: loadtests/requirements.lock
 	@rm -rf $(LOAD)
-	@$(PYTHON) -m venv $(LOAD)
+	@$(call environment,$(LOAD))
 	@$(call install,$(LOAD),--require-hashes -r loadtests/requirements.lock)
 	@touch $@
 
