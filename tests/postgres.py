@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -182,11 +182,12 @@ class _Kept:
 
     def as_new(self) -> str:
         """Return its URL, after removing whatever was left in it."""
-        name = urlsplit(self.url).path[1:]
-        with psycopg.connect(self._server, autocommit=True) as connection:
-            # Who was killed has not closed its connections, and what they hold would be waited for.
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        if not self._clean():
+        try:
+            clean = self._clean()
+        except psycopg.OperationalError:
+            # A test has ended this connection too.
+            clean = False
+        if not clean:
             self.close()
             self._make()
         return self.url
@@ -197,14 +198,21 @@ class _Kept:
 
     def _make(self) -> None:
         self.url = self._databases.enter_context(new_database(self._server, self._template))
-        with psycopg.connect(self.url) as connection:
-            self._schema = connection.execute(self._SCHEMA).fetchall()
-            self._tables = sorted({row[0] for row in self._schema if row[1] == "r"})
-            self._first = self._rows(connection, self._tables)
+        # Kept too: the server forks for each connection.
+        self._connection = self._databases.enter_context(closing(psycopg.connect(self.url, autocommit=True)))
+        self._schema = self._connection.execute(self._SCHEMA).fetchall()
+        self._tables = sorted({row[0] for row in self._schema if row[1] == "r"})
+        self._first = self._rows(self._connection, self._tables)
 
     def _clean(self) -> bool:
         """Have the rows of the beginning and no others; False if there are other tables."""
-        with psycopg.connect(self.url) as connection:
+        connection = self._connection
+        # Who was killed has not closed its connections, and what they hold would be waited for.
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid != pg_backend_pid()"
+        )
+        with connection.transaction():
             if connection.execute(self._SCHEMA).fetchall() != self._schema:
                 return False
             found = self._rows(connection, self._tables)

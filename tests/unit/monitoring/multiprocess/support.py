@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 from authly.monitoring.multiprocess import dense_file, reader
 from authly.monitoring.multiprocess.aggregation import Aggregate, Aggregation
 from authly.monitoring.multiprocess.file_format import FileName
+from tests.nursery import Forked
 from tests.requirements import require
 
 Entry = tuple[str, float, float]
@@ -42,19 +43,18 @@ class Console:
 
     Args:
         prelude: what it executes first.
-        environment: variables besides those of the test process.
+        environment: variables besides those of the test process, for an interpreter that has imported nothing yet.
     """
 
     def __init__(self, prelude: str = "", environment: dict[str, str] | None = None) -> None:
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _CONSOLE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
+        its_input, to_it = os.pipe()
+        from_it, its_output = os.pipe()
+        files = its_input, its_output, self._complaints.fileno()
+        self._process = Forked(_CONSOLE, files) if environment is None else _started(_CONSOLE, files, environment)
+        os.close(its_input)
+        os.close(its_output)
+        self._to_it, self.answers = os.fdopen(to_it, "w"), os.fdopen(from_it)
         self.pid = self._process.pid
         try:
             self.run(prelude)
@@ -76,14 +76,12 @@ class Console:
 
     def send(self, code: str) -> None:
         """Let the process begin to execute code."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(code) + "\n")
-        self._process.stdin.flush()
+        self._to_it.write(json.dumps(code) + "\n")
+        self._to_it.flush()
 
     def receive(self) -> Any:
         """Wait for the end of what was sent, and return what it left in ``answer``."""
-        assert self._process.stdout
-        line = self._process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             raise ConsoleError(f"the process ended with {self._process.wait()}")
         reply = json.loads(line)
@@ -104,10 +102,21 @@ class Console:
     def close(self) -> int:
         """End the process, and return what it ended with; one that does not end by itself is killed."""
         with contextlib.suppress(BrokenPipeError):
-            self._process.communicate(timeout=None if self._process.poll() is not None else 10)
-        if self._process.poll() is None:
+            self._to_it.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
             self._process.kill()
+        self.answers.close()
         return self._process.wait()
+
+
+def _started(code: str, files: tuple[int, int, int], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start an interpreter of its own."""
+    stdin, stdout, stderr = files
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=stdin, stdout=stdout, stderr=stderr, env={**os.environ, **environment}
+    )
 
 
 @contextlib.contextmanager
