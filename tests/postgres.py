@@ -210,7 +210,7 @@ class _Kept:
         # Who was killed has not closed its connections, and what they hold would be waited for.
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid != pg_backend_pid()"
+            "WHERE datname = current_database() AND backend_type = 'client backend' AND pid != pg_backend_pid()"
         )
         with connection.transaction():
             if connection.execute(self._SCHEMA).fetchall() != self._schema:

@@ -210,8 +210,8 @@ def test_every_role_is_measured_and_processor_time_never_falls(make_instance: Ma
     exporters.append(cpu(instance, "exporter"))
     assert seen == sorted(seen)
     assert exporters == sorted(exporters)
-    # Four workers were started at least, and each imports the application.
-    assert seen[-1] > 2 * seen[0] > 0
+    # Five workers by then, of which two live.
+    assert seen[-1] > 1.5 * seen[0] > 0
     series = instance.series()
     assert total(series, "authly_start_time_seconds") > 0
     assert total(series, "authly_uptime_seconds") > 0

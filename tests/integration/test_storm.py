@@ -205,12 +205,17 @@ def test_storm(worker_class: str, options: tuple[str, ...], make_instance: Calla
     assert watch.falls == []
     assert load.answered <= counted <= load.sent
     wait_until(lambda: total(instance.series(), "authly_http_requests_in_progress") == 0)
-    # Both masters kept book: who began and did not end lives.
-    ended, begun = (total(after, f"gunicorn_worker_{what}_total") for what in ("exits", "starts"))
-    assert begun - ended == total(after, "gunicorn_workers", state="alive")
+    # Both masters kept book: who began and did not end lives, once nobody is on the way from the one to the other.
+    wait_until(lambda: is_balanced(instance.series()))
     assert total(after, "gunicorn_worker_exits_total", reason="signal") <= kills
     assert {name.rpartition("_s")[0] for name in files_of_workers(instance)} == FILE_TYPES
     assert watch.most_files <= len(FILE_TYPES) * watch.most_processes
+
+
+def is_balanced(series: Series) -> bool:
+    """Tell whether as many workers live as began and did not end."""
+    begun, ended = (total(series, f"gunicorn_worker_{what}_total") for what in ("starts", "exits"))
+    return begun - ended == total(series, "gunicorn_workers", state="alive")
 
 
 def _kill(pid: int) -> int:
