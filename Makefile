@@ -45,8 +45,8 @@ observe: $(STAMP) ## Authly, traffic, Prometheus with the rules, and Alertmanage
 	@$(BIN)/python -m tests.observe
 
 test: $(STAMP) ## the whole suite
-	@$(BIN)/pytest -m serial $$(grep -rl --include='test_*.py' 'mark\.serial' tests | sort -r)
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(TESTERS) $(BIN)/pytest -n auto --dist worksteal -m 'not serial'
+	@$(BIN)/pytest -m serial $$(grep -rl --include='test_*.py' 'mark\.serial' tests)
 
 test-fast: $(STAMP) ## unit tests only
 	@$(BIN)/pytest -n auto tests/unit

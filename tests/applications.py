@@ -100,6 +100,6 @@ def make_application(tmp_path: Path) -> Iterator[Callable[..., ApplicationInstan
         yield make
     finally:
         for instance in made:
-            instance.stop()
+            instance.end()
             if instance.log_path.exists():
                 print(f"--- log of {instance.folder.name}\n{instance.log()}")  # noqa: T201

@@ -246,6 +246,19 @@ class Instance:
                     _signal(pid, signal.SIGKILL)
             self._process.poll()
 
+    def end(self) -> None:
+        """End everything at once: ending by itself is a tenth of what an instance costs, and has tests of its own."""
+        if not self.environment["AUTHLY_DATABASE_URL"]:
+            # Its own PostgreSQL, which has to leave its folder alone from then on.
+            self.stop()
+        elif self._process is not None:
+            # Again, for whatever a master has started meanwhile.
+            while left := self.family():
+                for pid in left:
+                    _signal(pid, signal.SIGKILL)
+                time.sleep(0.005)
+            self._process.wait()
+
     def family(self) -> list[int]:
         """Return the process ids of all processes that run with this instance's settings."""
         mark = f"AUTHLY_STATE_DIR={self.environment['AUTHLY_STATE_DIR']}\0"
@@ -300,6 +313,6 @@ def make_instance(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
         yield make
     finally:
         for instance in made:
-            instance.stop()
+            instance.end()
             if instance.log_path.exists():
                 print(f"--- log of {instance.folder.name}\n{instance.log()}")  # noqa: T201
