@@ -248,7 +248,7 @@ class Instance:
 
     def end(self) -> None:
         """End everything at once: ending by itself is a tenth of what an instance costs, and has tests of its own."""
-        if not self.environment["AUTHLY_DATABASE_URL"]:
+        if not self.environment.get("AUTHLY_DATABASE_URL"):
             # Its own PostgreSQL, which has to leave its folder alone from then on.
             self.stop()
         elif self._process is not None:
