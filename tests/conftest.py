@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.valkey",
 ]
 
+FAILED = pytest.StashKey[bool]()
 INTEGRATION = Path(__file__).parent / "integration"
 
 # Some tests open many connections, and hold both ends of them; the usual limit of 1024 files is a soft one.
@@ -77,10 +78,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keep what a test printed and logged only if it failed: all of it would go from process to process."""
     report = yield
-    if report.passed:
+    # The logs of its instances are printed at its end, which may succeed where the test has not.
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    if not item.stash[FAILED]:
         report.sections.clear()
     return report
 

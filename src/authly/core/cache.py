@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from authly.core.cancellation import cancel
 from authly.core.invalidation import Channel
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
@@ -153,8 +154,7 @@ class Caches:
         """Stop listening, and forget everything."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.cancel()
-            await asyncio.wait([listener], timeout=2.0)
+            await cancel([listener])
         self._lost()
 
     async def tell(self, cache: "Cache[T]", key: str) -> None:

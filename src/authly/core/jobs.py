@@ -15,6 +15,8 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from authly.core.cancellation import cancel
+
 # Any number does, as long as nobody else uses it in this database: "authjb" in ASCII.
 JOBS_LOCK = 0x617574686A62
 _ASK_TIMEOUT = 2.0
@@ -146,8 +148,7 @@ class Jobs:
         """End what runs, and leave the office to another worker."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task], timeout=_ASK_TIMEOUT)
+            await cancel([task])
         await self._election.resign()
 
     async def _run(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from authly.core.cancellation import cancel
 from authly.monitoring.multiprocess import ofd_lock
 from authly.monitoring.multiprocess.directory import LEVELS_LOCK
 
@@ -87,8 +88,7 @@ class LevelCollector:
         """End, and leave the office to another worker."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task], timeout=2.0)
+            await cancel([task])
         self._office.resign()
 
     async def _run(self) -> None:

@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 from psycopg_pool import PoolTimeout
 
+from authly.core.cancellation import cancel
 from authly.core.database import FULL, Pool, connect, create_pool, explain
 from authly.core.migrations import MigrationError, installation_id, migrate
 from authly.core.repository import DatabaseUnavailableError
@@ -22,7 +23,7 @@ from authly.monitoring.labels import Dependency, StartupPhase
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 5.0
 _POOL_TIMEOUT, _ASK_TIMEOUT, _JUDGE_TIMEOUT = 0.4, 0.5, 0.4
-_STOP_TIMEOUT = 1.0
+_STOP_TIMEOUT = 0.5
 # Longer than an attempt to connect to a server that hangs, much shorter than Gunicorn's patience with a worker.
 _START_TIMEOUT = 5.0
 
@@ -168,12 +169,7 @@ class ResourceManager:
         if self._supervisor is not None:
             tasks.add(self._supervisor)
             self._supervisor = None
-        # The first cancellation lets psycopg cancel a query, politely; the second makes it drop the connection.
-        for _ in range(2):
-            if tasks:
-                for task in tasks:
-                    task.cancel()
-                _, tasks = await asyncio.wait(tasks, timeout=_STOP_TIMEOUT)
+        await cancel(tasks)
         await _within(2 * _STOP_TIMEOUT, self.pool.close(timeout=_STOP_TIMEOUT))
 
     async def _supervise(self) -> None:
