@@ -38,13 +38,13 @@ class Policy(StrEnum):
 class RateLimitMetrics(Protocol):
     """What the limiter tells."""
 
-    def track_rate_limit_hit(self, policy: str, backend: str) -> None:
+    def track_rate_limit_hit(self, policy: str, backend: str, /) -> None:
         """Note that a request was refused."""
 
-    def track_rate_limit_check(self, backend: str, seconds: float) -> None:
+    def track_rate_limit_check(self, backend: str, seconds: float, /) -> None:
         """Note how long a store took to answer."""
 
-    def track_rate_limit_error(self, backend: str) -> None:
+    def track_rate_limit_error(self, backend: str, /) -> None:
         """Note that a store did not answer."""
 
 

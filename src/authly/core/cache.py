@@ -28,7 +28,7 @@ T = TypeVar("T")
 class CacheMetrics(Protocol):
     """What caches tell."""
 
-    def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
+    def track_cache_operation(self, cache: str, operation: str, status: str, /) -> None:
         """Note a look-up (``get``: ``hit``, ``miss``) or a message sent (``invalidate``: ``success``, ``error``)."""
 
 

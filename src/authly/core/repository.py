@@ -60,7 +60,7 @@ class AlwaysAvailable:
 class QueryObserver(Protocol):
     """Whoever wants to know of each query."""
 
-    def query_ended(self, operation: str, status: Status, seconds: float) -> None:
+    def query_ended(self, operation: str, status: Status, seconds: float, /) -> None:
         """Note that a query ended, without the time spent waiting for a connection."""
 
 

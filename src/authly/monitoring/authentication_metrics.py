@@ -83,12 +83,14 @@ class AuthenticationMetrics(Layer):
         self._attempts = counter(LOGIN_ATTEMPTS, "login_attempts")
         self._failures = counter(FAILED_LOGIN_ATTEMPTS, "login_failed")
         self._sessions = counter(SESSIONS, "sessions_changed")
-        self._changes = ClosedCounter(instruments, PASSWORD_CHANGE_ATTEMPTS, PASSWORD_CHANGES, "password_change_ended")
-        self._hashes = ClosedHistogram(instruments, PASSWORD_HASH_DURATION, "password_hashed")
+        self.password_change_ended = ClosedCounter(
+            instruments, PASSWORD_CHANGE_ATTEMPTS, PASSWORD_CHANGES, "password_change_ended"
+        ).count
+        self.password_hashed = ClosedHistogram(instruments, PASSWORD_HASH_DURATION, "password_hashed").observe
 
     def login_succeeded(self) -> None:
         """Count a login."""
-        self._attempts[PASSWORD, "success"]()
+        self._attempts.count(PASSWORD, "success")
 
     def login_failed(self, reason: str) -> None:
         """Count a login that was refused.
@@ -96,12 +98,12 @@ class AuthenticationMetrics(Layer):
         Args:
             reason: ``credentials``, ``locked``, ``disabled`` or ``rate_limited``.
         """
-        self._attempts[PASSWORD, "failure"]()
-        self._failures[reason,]()
+        self._attempts.count(PASSWORD, "failure")
+        self._failures.count(reason)
 
     def login_broke(self) -> None:
         """Count a login that nobody could judge."""
-        self._attempts[PASSWORD, "error"]()
+        self._attempts.count(PASSWORD, "error")
 
     def sessions_changed(self, event: str, number: int) -> None:
         """Count sessions.
@@ -111,21 +113,3 @@ class AuthenticationMetrics(Layer):
             number: how many it were.
         """
         self._sessions.add(number, event)
-
-    def password_change_ended(self, initiator: str, status: str) -> None:
-        """Count an attempt to replace a password.
-
-        Args:
-            initiator: ``user`` or ``admin``.
-            status: ``success``; ``refused`` for the new one, ``denied`` for the current one; ``error``.
-        """
-        self._changes[initiator, status]()
-
-    def password_hashed(self, operation: str, seconds: float) -> None:
-        """Record how long it took to hash or to verify a password.
-
-        Args:
-            operation: ``hash`` or ``verify``.
-            seconds: without the wait for a thread.
-        """
-        self._hashes[operation,](seconds)

@@ -25,8 +25,14 @@ CACHE_OPERATIONS_TOTAL = Definition(
 class CacheRecorder(Protocol):
     """What can be recorded of caches."""
 
-    def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
-        """Count an operation of a cache."""
+    def track_cache_operation(self, cache: str, operation: str, status: str, /) -> None:
+        """Count an operation of a cache.
+
+        Args:
+            cache: its name.
+            operation: get or invalidate.
+            status: hit or miss; success or error.
+        """
 
 
 class NullCacheMetrics:
@@ -45,7 +51,7 @@ class CacheMetrics(Layer):
 
     def __init__(self, instruments: Instruments) -> None:
         super().__init__(instruments)
-        self.cache_operations = ClosedCounter(
+        self.track_cache_operation = ClosedCounter(
             instruments,
             CACHE_OPERATIONS_TOTAL,
             (
@@ -55,14 +61,4 @@ class CacheMetrics(Layer):
                 for status in statuses
             ),
             "track_cache_operation",
-        )
-
-    def track_cache_operation(self, cache: str, operation: str, status: str) -> None:
-        """Count an operation of a cache.
-
-        Args:
-            cache: its name.
-            operation: get or invalidate.
-            status: hit or miss; success or error.
-        """
-        self.cache_operations[cache, operation, status]()
+        ).count

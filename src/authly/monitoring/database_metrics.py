@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Literal, Protocol
 
+from authly.monitoring.closed_metrics import closing
 from authly.monitoring.database_operations import DATABASE_OPERATIONS
 from authly.monitoring.definitions import Definition, closed
-from authly.monitoring.instruments import Instruments, Layer, Lookup, recording
-from authly.monitoring.labels import Vocabulary
-from authly.monitoring.multiprocess.bound import Observation, tally
+from authly.monitoring.instruments import Instruments, Layer, recording
+from authly.monitoring.multiprocess.bound import Labels, Measured, measuring
 from authly.monitoring.traceparent import CURRENT_TRACE
 
 # Few, for there are many operations. Most queries take about a millisecond, and none longer than the timeout.
@@ -90,8 +90,14 @@ POOL_WAIT = Definition(
 class DatabaseRecorder(Protocol):
     """What can be recorded of the database."""
 
-    def query_ended(self, operation: str, status: Status, seconds: float) -> None:
-        """Count and time a query."""
+    def query_ended(self, operation: str, status: Status, seconds: float, /) -> None:
+        """Count and time a query.
+
+        Args:
+            operation: its name.
+            status: success or error.
+            seconds: without the wait for a connection.
+        """
 
     def update_database_pool(self, stats: Mapping[str, int]) -> None:
         """Take over what a pool says of itself."""
@@ -123,21 +129,11 @@ class DatabaseMetrics(Layer):
         self.database_requests_waiting = instruments.gauge(REQUESTS_WAITING)
         self.database_pool_requests = instruments.counter(POOL_REQUESTS, POOL_REQUESTS.series())
         self.database_pool_wait = instruments.counter(POOL_WAIT)
-        self._operation = Vocabulary(DATABASE_OPERATIONS)
-        self._overflow = instruments.overflow(QUERIES)
+        self.query_ended = measuring(
+            closing(instruments, QUERIES), self._queries, partial(self._report, "query_ended"), CURRENT_TRACE.get
+        )
         # The highest that each count of the pool has been; what is added to a counter is what lies above.
         self._pool_counts: dict[str, float] = {}
-        self._queries = Lookup[tuple[str, str], Observation](self._query)
-
-    def query_ended(self, operation: str, status: Status, seconds: float) -> None:
-        """Count and time a query.
-
-        Args:
-            operation: its name.
-            status: success or error.
-            seconds: without the wait for a connection.
-        """
-        self._queries[operation, status](seconds)
 
     @recording
     def update_database_pool(self, stats: Mapping[str, int]) -> None:
@@ -167,24 +163,7 @@ class DatabaseMetrics(Layer):
         self._pool_counts[name] = max(highest, count)
         return max(count - highest, 0.0)
 
-    def _query(self, kind: tuple[str, str]) -> Observation:
-        """Return what counts and times queries of one operation and status."""
-        operation, status = kind
-        failed = partial(self._report, "query_ended")
-        try:
-            known = self._operation(operation)
-            count = self.database_queries.labels(known, status)
-            durations = self.database_query_duration.labels(known)
-            made = tally(count, durations, failed, CURRENT_TRACE.get)
-            if known == operation:
-                self._queries[kind] = made
-            else:
-                self._overflow()
-        except Exception:  # noqa: BLE001
-            failed()
-            return _record_nothing
-        return made
-
-
-def _record_nothing(_: float) -> None:
-    """Do nothing."""
+    def _queries(self, labels: Labels) -> Measured:
+        operation, status = labels
+        durations = self.database_query_duration.labels(operation)
+        return Measured(self.database_queries.labels(operation, status), 1.0, durations)

@@ -5,7 +5,7 @@ of a recording call that failed.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -13,31 +13,12 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from authly.monitoring.client_labels import ClientLabels, NoClientLabels
 from authly.monitoring.definitions import Definition, described
-from authly.monitoring.multiprocess.bound import Increment, increment
+from authly.monitoring.multiprocess.bound import counting
 from authly.monitoring.resolution import Resolution, edges_at
 
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 _P = ParamSpec("_P")
 
 _log = logging.getLogger(__name__)
-
-
-class Lookup(dict[_K, _V]):
-    """What was found before, and a way to find the rest: a mapping that has something for every key.
-
-    Args:
-        find: called for a key that the mapping does not hold; whether to keep what it returns is its affair.
-        known: what is held from the start.
-    """
-
-    def __init__(self, find: Callable[[_K], _V], known: Mapping[_K, _V] | None = None) -> None:
-        super().__init__(known or {})
-        self._find = find
-
-    def __missing__(self, key: _K) -> _V:
-        """Find what the mapping does not hold."""
-        return self._find(key)
 
 
 def overflow_definition(namespace: str = "") -> Definition:
@@ -81,6 +62,9 @@ class Instruments:
         self._edges = edges_at(resolution)
         self._failures: set[str] = set()
         self._overflows = self.counter(overflow_definition(namespace))
+        self._count_overflow = counting(
+            lambda labels: labels, lambda labels: self._overflows.labels(*labels), partial(self.report, "overflow")
+        )
 
     def counter(self, definition: Definition, series: Iterable[tuple[str, ...]] = ()) -> Counter:
         """Make a counter.
@@ -111,9 +95,10 @@ class Instruments:
         )
         return self._made(definition, made, series)
 
-    def overflow(self, definition: Definition) -> Increment:
+    def overflow(self, definition: Definition) -> Callable[[], None]:
         """Return what counts a label value of a metric that is outside its vocabulary."""
-        return increment(self._overflows.labels(definition.name), partial(self.report, "overflow"))
+        self._overflows.labels(definition.name)
+        return partial(self._count_overflow, definition.name)
 
     def report(self, call: str) -> None:
         """Say once for each call that it fails, with the exception that is being handled."""

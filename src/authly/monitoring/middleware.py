@@ -6,7 +6,7 @@ is given.
 
 import time
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from authly.monitoring.labels import UNMATCHED
@@ -22,35 +22,20 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLIENT_CLOSED_REQUEST = 499
 
 
-class Exchange(Protocol):
-    """What is told of requests of one method that one endpoint answered with one status."""
-
-    @property
-    def response_started(self) -> Callable[[], None]:
-        """What to call when the status is known; nothing of the response has been sent yet."""
-
-    @property
-    def request_ended(self) -> Callable[[float], None]:
-        """What to call with a request's seconds when it is over, to the last byte of its response.
-
-        The trace that the request was part of is still the current one.
-        """
-
-
 class HTTPMetrics(Protocol):
-    """What the middleware tells: what it finds here, it calls.
+    """Whom the middleware tells."""
 
-    Mappings, because a call that only looks something up would cost a request as much as what it finds. They have
-    something for every key.
-    """
+    def request_started(self, method: str, /) -> None:
+        """Take note of a request that came in."""
 
-    @property
-    def arrivals(self) -> Mapping[str, Callable[[], None]]:
-        """For each method what to call when a request comes in."""
+    def response_started(self, method: str, endpoint: str, status: int, /) -> None:
+        """Take note of a status that is known; nothing of the response has been sent yet."""
 
-    @property
-    def exchanges(self) -> Mapping[tuple[str, str, int], Exchange]:
-        """For each method, endpoint and status what takes note of the rest."""
+    def request_ended(self, method: str, endpoint: str, seconds: float, /) -> None:
+        """Take note of a request that is over, to the last byte of its response.
+
+        The trace that it was part of is still the current one.
+        """
 
 
 class MetricsMiddleware:
@@ -67,8 +52,7 @@ class MetricsMiddleware:
 
     def __init__(self, app: ASGIApp, metrics: HTTPMetrics, clock: Callable[[], float] = time.perf_counter) -> None:
         self._app = app
-        self._arrivals = metrics.arrivals
-        self._exchanges = metrics.exchanges
+        self._metrics = metrics
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,22 +62,22 @@ class MetricsMiddleware:
             return
 
         method = scope["method"]
-        exchanges = self._exchanges
+        metrics = self._metrics
         clock = self._clock
-        exchange: Exchange | None = None
+        endpoint: str | None = None
 
         # No coroutine of its own: what it returns is the server's.
         def send_and_note(message: Message) -> Awaitable[None]:
-            nonlocal exchange
-            if exchange is None and message["type"] == "http.response.start":
-                exchange = exchanges[method, route_template(scope), message["status"]]
-                exchange.response_started()
+            nonlocal endpoint
+            if endpoint is None and message["type"] == "http.response.start":
+                endpoint = route_template(scope)
+                metrics.response_started(method, endpoint, message["status"])
             return send(message)
 
         # An error on its way to the handler of last resort, or no response at all: the server answers 500.
         status = 500
         started = clock()
-        self._arrivals[method]()
+        metrics.request_started(method)
         before = None
         for name, _ in scope["headers"]:
             if name == TRACEPARENT:
@@ -107,10 +91,10 @@ class MetricsMiddleware:
             raise
         finally:
             seconds = clock() - started
-            if exchange is None:
-                exchange = exchanges[method, route_template(scope), status]
-                exchange.response_started()
-            exchange.request_ended(seconds)
+            if endpoint is None:
+                endpoint = route_template(scope)
+                metrics.response_started(method, endpoint, status)
+            metrics.request_ended(method, endpoint, seconds)
             if before is not None:
                 CURRENT_TRACE.reset(before)
 
@@ -121,16 +105,6 @@ def route_template(scope: Scope) -> str:
     Read from what the routers left in the scope, so nothing is matched twice. FastAPI keeps included routers as a
     tree and names the whole template in its own part of the scope; a mounted application names only its own.
     """
-    # What most applications leave, and nothing else to look at.
-    if "route" in scope and "fastapi" not in scope and "app_root_path" not in scope:
-        path = scope["route"].path
-    else:
-        path = _template_from_tree(scope)
-    return path or UNMATCHED
-
-
-def _template_from_tree(scope: Scope) -> str:
-    """Return the template of a route of an included router, of a mounted application, or of no router's."""
     route = scope.get("route")
     fastapi = scope.get("fastapi")
     context = fastapi.get("effective_route_context") if fastapi else None
@@ -142,7 +116,7 @@ def _template_from_tree(scope: Scope) -> str:
         path = _path_of_endpoint(scope)
     if "app_root_path" in scope:
         path = _mount_template(scope, path) + path
-    return str(path)
+    return path or UNMATCHED
 
 
 def _path_of_endpoint(scope: Scope) -> str:

@@ -128,9 +128,9 @@ class OAuthMetrics(Layer):
         )
         self._proofs = counter(CLIENT_AUTHENTICATIONS, all_of(CLIENT_AUTHENTICATIONS), "client_authentication_ended")
         self._client_requests = counter(CLIENT_REQUESTS, [], "client_requests")
-        self._introspections = counter(INTROSPECTIONS, all_of(INTROSPECTIONS), "introspection_ended")
-        self._generation = ClosedHistogram(instruments, GENERATION_DURATION, "token_generated")
-        self._issued = counter(TOKENS_ISSUED, list(ISSUED_TOKENS), "token_issued")
+        self.introspection_ended = counter(INTROSPECTIONS, all_of(INTROSPECTIONS), "introspection_ended").count
+        self.token_generated = ClosedHistogram(instruments, GENERATION_DURATION, "token_generated").observe
+        self.token_issued = counter(TOKENS_ISSUED, list(ISSUED_TOKENS), "token_issued").count
         self._revoked = counter(TOKEN_REVOCATIONS, list(REVOCATIONS), "tokens_revoked")
         self._client_labels = instruments.client_labels
 
@@ -142,7 +142,7 @@ class OAuthMetrics(Layer):
             status: ``success`` or the error code.
             client_id: of the client if it authenticated, or nothing.
         """
-        self._token_requests[grant_type, status, self._client_labels.of(client_id)]()
+        self._token_requests.count(grant_type, status, self._client_labels.of(client_id))
 
     def authorization_request_ended(self, response_type: str, status: str, client_id: str) -> None:
         """Count an authorization request that was answered.
@@ -153,9 +153,9 @@ class OAuthMetrics(Layer):
             client_id: of the client if it is known, or nothing.
         """
         label = self._client_labels.of(client_id)
-        self._authorizations[response_type, status, label]()
+        self._authorizations.count(response_type, status, label)
         if label:
-            self._client_requests[label, ClientEndpoint.AUTHORIZE]()
+            self._client_requests.count(label, ClientEndpoint.AUTHORIZE)
 
     def client_authentication_ended(self, method: str, status: str, endpoint: ClientEndpoint, client_id: str) -> None:
         """Count an attempt of a client to authenticate.
@@ -166,36 +166,10 @@ class OAuthMetrics(Layer):
             endpoint: where.
             client_id: of the client if it authenticated, or nothing.
         """
-        self._proofs[method, status]()
+        self._proofs.count(method, status)
         label = self._client_labels.of(client_id)
         if label:
-            self._client_requests[label, endpoint]()
-
-    def introspection_ended(self, status: str) -> None:
-        """Count an introspection.
-
-        Args:
-            status: ``active``, ``inactive`` or ``error``.
-        """
-        self._introspections[status,]()
-
-    def token_generated(self, token_type: str, seconds: float) -> None:
-        """Record how long it took to make a token that is signed.
-
-        Args:
-            token_type: ``access_token`` or ``id_token``.
-            seconds: how long.
-        """
-        self._generation[token_type,](seconds)
-
-    def token_issued(self, token_type: str, grant_type: str) -> None:
-        """Count a token that a client was given.
-
-        Args:
-            token_type: ``access_token``, ``refresh_token`` or ``id_token``.
-            grant_type: for what.
-        """
-        self._issued[token_type, grant_type]()
+            self._client_requests.count(label, endpoint)
 
     def tokens_revoked(self, token_type: str, reason: str, number: int) -> None:
         """Count what is no longer valid before its time.

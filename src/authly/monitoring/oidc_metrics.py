@@ -38,23 +38,5 @@ class OIDCMetrics(Layer):
 
     def __init__(self, instruments: Instruments) -> None:
         super().__init__(instruments)
-        self._requests = ClosedCounter(instruments, REQUESTS, OIDC_REQUESTS, "oidc_request_ended")
-        self._id_tokens = ClosedHistogram(instruments, ID_TOKEN_DURATION, "id_token_signed")
-
-    def oidc_request_ended(self, endpoint: str, status: str) -> None:
-        """Count a request that was answered.
-
-        Args:
-            endpoint: ``discovery``, ``jwks``, ``userinfo`` or ``logout``.
-            status: ``success`` or the error code.
-        """
-        self._requests[endpoint, status]()
-
-    def id_token_signed(self, algorithm: str, seconds: float) -> None:
-        """Record how long it took to sign an ID token.
-
-        Args:
-            algorithm: with what.
-            seconds: how long.
-        """
-        self._id_tokens[algorithm,](seconds)
+        self.oidc_request_ended = ClosedCounter(instruments, REQUESTS, OIDC_REQUESTS, "oidc_request_ended").count
+        self.id_token_signed = ClosedHistogram(instruments, ID_TOKEN_DURATION, "id_token_signed").observe

@@ -40,14 +40,28 @@ ERRORS = Definition(
 class RateLimitRecorder(Protocol):
     """What can be recorded of rate limits."""
 
-    def track_rate_limit_hit(self, policy: str, backend: str) -> None:
-        """Count a request that was refused."""
+    def track_rate_limit_hit(self, policy: str, backend: str, /) -> None:
+        """Count a request that was refused.
 
-    def track_rate_limit_check(self, backend: str, seconds: float) -> None:
-        """Record how long a store of rate limits took to answer."""
+        Args:
+            policy: under which.
+            backend: who counted: redis, postgresql or memory.
+        """
 
-    def track_rate_limit_error(self, backend: str) -> None:
-        """Count a question that a store of rate limits did not answer."""
+    def track_rate_limit_check(self, backend: str, seconds: float, /) -> None:
+        """Record how long a store of rate limits took to answer.
+
+        Args:
+            backend: redis or postgresql.
+            seconds: from the question to the answer.
+        """
+
+    def track_rate_limit_error(self, backend: str, /) -> None:
+        """Count a question that a store of rate limits did not answer.
+
+        Args:
+            backend: redis or postgresql.
+        """
 
 
 class NullRateLimitMetrics:
@@ -72,32 +86,8 @@ class RateLimitMetrics(Layer):
 
     def __init__(self, instruments: Instruments) -> None:
         super().__init__(instruments)
-        self.rate_limit_hits = ClosedCounter(instruments, HITS, HITS.series(), "track_rate_limit_hit")
-        self.rate_limit_check_duration = ClosedHistogram(instruments, CHECK_DURATION, "track_rate_limit_check")
-        self.rate_limit_errors = ClosedCounter(instruments, ERRORS, ERRORS.series(), "track_rate_limit_error")
-
-    def track_rate_limit_hit(self, policy: str, backend: str) -> None:
-        """Count a request that was refused.
-
-        Args:
-            policy: under which.
-            backend: who counted: redis, postgresql or memory.
-        """
-        self.rate_limit_hits[policy, backend]()
-
-    def track_rate_limit_check(self, backend: str, seconds: float) -> None:
-        """Record how long a store of rate limits took to answer.
-
-        Args:
-            backend: redis or postgresql.
-            seconds: from the question to the answer.
-        """
-        self.rate_limit_check_duration[backend,](seconds)
-
-    def track_rate_limit_error(self, backend: str) -> None:
-        """Count a question that a store of rate limits did not answer.
-
-        Args:
-            backend: redis or postgresql.
-        """
-        self.rate_limit_errors[backend,]()
+        self.track_rate_limit_hit = ClosedCounter(instruments, HITS, HITS.series(), "track_rate_limit_hit").count
+        self.track_rate_limit_check = ClosedHistogram(instruments, CHECK_DURATION, "track_rate_limit_check").observe
+        self.track_rate_limit_error = ClosedCounter(
+            instruments, ERRORS, ERRORS.series(), "track_rate_limit_error"
+        ).count

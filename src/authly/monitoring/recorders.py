@@ -48,14 +48,24 @@ class OAuthRecorder(Protocol):
             client_id: of the client if it authenticated, or nothing.
         """
 
-    def introspection_ended(self, status: str) -> None:
+    def introspection_ended(self, status: str, /) -> None:
         """Count an introspection: ``active``, ``inactive`` or ``error``."""
 
-    def token_generated(self, token_type: str, seconds: float) -> None:
-        """Record how long it took to make a token that is signed."""
+    def token_generated(self, token_type: str, seconds: float, /) -> None:
+        """Record how long it took to make a token that is signed.
 
-    def token_issued(self, token_type: str, grant_type: str) -> None:
-        """Count a token that a client was given."""
+        Args:
+            token_type: ``access_token`` or ``id_token``.
+            seconds: how long.
+        """
+
+    def token_issued(self, token_type: str, grant_type: str, /) -> None:
+        """Count a token that a client was given.
+
+        Args:
+            token_type: ``access_token``, ``refresh_token`` or ``id_token``.
+            grant_type: for what.
+        """
 
     def tokens_revoked(self, token_type: str, reason: str, number: int) -> None:
         """Count what is no longer valid before its time.
@@ -86,7 +96,7 @@ class AuthenticationRecorder(Protocol):
     def sessions_changed(self, event: str, number: int) -> None:
         """Count sessions that were ``created``, ``ended``, or found to be ``expired``."""
 
-    def password_change_ended(self, initiator: str, status: str) -> None:
+    def password_change_ended(self, initiator: str, status: str, /) -> None:
         """Count an attempt to replace a password.
 
         Args:
@@ -94,14 +104,14 @@ class AuthenticationRecorder(Protocol):
             status: ``success``; ``refused`` for the new one, ``denied`` for the current one; ``error``.
         """
 
-    def password_hashed(self, operation: str, seconds: float) -> None:
+    def password_hashed(self, operation: str, seconds: float, /) -> None:
         """Record how long it took to ``hash`` or to ``verify`` a password, without the wait for a thread."""
 
 
 class OIDCRecorder(Protocol):
     """What can be recorded of OpenID Connect."""
 
-    def oidc_request_ended(self, endpoint: str, status: str) -> None:
+    def oidc_request_ended(self, endpoint: str, status: str, /) -> None:
         """Count a request that was answered.
 
         Args:
@@ -109,7 +119,7 @@ class OIDCRecorder(Protocol):
             status: ``success`` or the error code.
         """
 
-    def id_token_signed(self, algorithm: str, seconds: float) -> None:
+    def id_token_signed(self, algorithm: str, seconds: float, /) -> None:
         """Record how long it took to sign an ID token."""
 
 

@@ -4,13 +4,14 @@ Any application may construct them; Authly's own are the same ones under its nam
 """
 
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
+
+from prometheus_client import Counter, Gauge
 
 from authly.monitoring.definitions import Definition, closed, described
-from authly.monitoring.instruments import Instruments, Layer, Lookup
+from authly.monitoring.instruments import Instruments, Layer
 from authly.monitoring.labels import MAX_ENDPOINTS, METHODS, OTHER, UNMATCHED, Vocabulary
-from authly.monitoring.middleware import Exchange
-from authly.monitoring.multiprocess.bound import Increment, Observation, completion, increment
+from authly.monitoring.multiprocess.bound import Labels, Measured, counting, measuring
 from authly.monitoring.traceparent import CURRENT_TRACE
 
 REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -72,21 +73,6 @@ def request_definitions(namespace: str = "") -> RequestDefinitions:
     )
 
 
-class HTTPExchange(NamedTuple):
-    """Counts and times HTTP requests of one method, endpoint and status.
-
-    Args:
-        response_started: counts one; called when the status is known.
-        request_ended: takes how long one took, in seconds.
-    """
-
-    response_started: Increment
-    request_ended: Observation
-
-
-NULL_EXCHANGE: Final = HTTPExchange(lambda: None, lambda _: None)
-
-
 class RequestMetrics(Layer):
     """Counts and times HTTP requests: ``http_requests_total`` and its kin.
 
@@ -100,45 +86,49 @@ class RequestMetrics(Layer):
         requests, duration, in_progress = request_definitions(instruments.namespace)
         self.http_requests = instruments.counter(requests)
         self.http_request_duration = instruments.histogram(duration)
-        self.http_requests_in_progress = instruments.gauge(in_progress)
+        methods = [(method,) for method in (*sorted(METHODS), OTHER)]
+        self.http_requests_in_progress = instruments.gauge(in_progress, methods)
         self._method = Vocabulary(METHODS)
         self._endpoint = Vocabulary(frozenset({UNMATCHED}), MAX_ENDPOINTS)
         self._overflow = instruments.overflow(requests)
-        failed = partial(self._report, "arrivals")
-        arrivals = {
-            method: increment(self.http_requests_in_progress.labels(method), failed)
-            for method in (*sorted(METHODS), OTHER)
-        }
-        self.arrivals = Lookup[str, Increment](lambda _: arrivals[OTHER], arrivals)
-        # Finding the child of a labelled metric costs more than writing to it; each is looked for once.
-        self.exchanges = Lookup[tuple[str, str, int], Exchange](self._exchange)
+        self.request_started = counting(self._closed, self._in_progress, partial(self._report, "request_started"))
+        self.response_started = counting(
+            self._closed_and_told, self._requests, partial(self._report, "response_started")
+        )
+        self.request_ended = measuring(
+            self._closed, self._ended, partial(self._report, "request_ended"), CURRENT_TRACE.get
+        )
 
-    def _exchange(self, kind: tuple[str, str, int]) -> Exchange:
-        """Return what counts and times HTTP requests of one method (as the client sent it), endpoint and status."""
-        method, endpoint, status = kind
-        try:
-            known = self._method(method), self._endpoint(endpoint)
-            durations = self.http_request_duration.labels(*known)
-            in_progress = self.http_requests_in_progress.labels(known[0])
-            failed = partial(self._report, "request_ended")
-            made = HTTPExchange(
-                increment(self.http_requests.labels(*known, str(status)), partial(self._report, "response_started")),
-                completion(in_progress, durations, failed, CURRENT_TRACE.get),
-            )
-            # Clients choose methods: a value outside its vocabulary is not kept.
-            if known == (method, endpoint):
-                self.exchanges[kind] = made
-            else:
-                self._overflow()
-        except Exception:  # noqa: BLE001
-            self._report("exchanges")
-            return NULL_EXCHANGE
-        return made
+    def _closed(self, labels: Labels) -> Labels:
+        """Return labels with ``other`` for a method that is unheard of, and for endpoints beyond the bound."""
+        method, *endpoint = labels[:2]
+        return (self._method(method), *map(self._endpoint, endpoint), *labels[2:])
+
+    def _closed_and_told(self, labels: Labels) -> Labels:
+        closed = self._closed(labels)
+        if closed != labels:
+            self._overflow()
+        return closed
+
+    def _in_progress(self, labels: Labels) -> Gauge:
+        return self.http_requests_in_progress.labels(*labels)
+
+    def _requests(self, labels: Labels) -> Counter:
+        return self.http_requests.labels(*labels)
+
+    def _ended(self, labels: Labels) -> Measured:
+        method, _ = labels
+        return Measured(self.http_requests_in_progress.labels(method), -1.0, self.http_request_duration.labels(*labels))
 
 
 class NullRequestMetrics:
     """Records nothing of requests."""
 
-    def __init__(self) -> None:
-        self.arrivals = Lookup[str, Increment](lambda _: lambda: None)
-        self.exchanges = Lookup[tuple[str, str, int], Exchange](lambda _: NULL_EXCHANGE)
+    def request_started(self, method: str) -> None:
+        """Do nothing."""
+
+    def response_started(self, method: str, endpoint: str, status: int) -> None:
+        """Do nothing."""
+
+    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+        """Do nothing."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from authly.monitoring.labels import UNMATCHED
-from authly.monitoring.middleware import Exchange, HTTPMetrics
+from authly.monitoring.middleware import HTTPMetrics
 from authly.monitoring.traceparent import CURRENT_TRACE, TRACEPARENT, trace_id
 
 Environ = dict[str, Any]
@@ -59,10 +59,9 @@ class _Request:
         self._method = str(environ.get("REQUEST_METHOD", ""))
         self._status = 0
         self._endpoint = UNMATCHED
-        self._exchange: Exchange | None = None
-        self._has_ended = False
+        self._has_responded = self._has_ended = False
         self._started = clock()
-        metrics.arrivals[self._method]()
+        metrics.request_started(self._method)
 
     def starting(self, start_response: StartResponse) -> StartResponse:
         """Return what the application calls with its status; with another one, should it fail after all."""
@@ -83,11 +82,11 @@ class _Request:
 
     def respond(self, *, failed: bool = False) -> None:
         """Tell, once, with which status the response begins."""
-        if self._exchange is None:
+        if not self._has_responded:
+            self._has_responded = True
             # An error on its way to the server, or no status at all: the server answers 500.
             status = 500 if failed or not self._status else self._status
-            self._exchange = self._metrics.exchanges[self._method, self._endpoint, status]
-            self._exchange.response_started()
+            self._metrics.response_started(self._method, self._endpoint, status)
 
     def end(self, *, failed: bool = False) -> None:
         """Tell, once, that the request is over."""
@@ -95,15 +94,14 @@ class _Request:
             return
         self._has_ended = True
         self.respond(failed=failed)
-        assert self._exchange is not None
         seconds = self._clock() - self._started
         parent = self._environ.get("HTTP_TRACEPARENT")
         if not parent:
-            self._exchange.request_ended(seconds)
+            self._metrics.request_ended(self._method, self._endpoint, seconds)
             return
         before = CURRENT_TRACE.set(trace_id([(TRACEPARENT, str(parent).encode("latin-1", "replace"))]))
         try:
-            self._exchange.request_ended(seconds)
+            self._metrics.request_ended(self._method, self._endpoint, seconds)
         finally:
             CURRENT_TRACE.reset(before)
 

@@ -33,8 +33,8 @@ def test_what_is_known_is_there_from_the_start(registry: CollectorRegistry) -> N
     """Series that are named exist as 0, and rise by what is counted."""
     counter = ClosedCounter(Instruments("", registry), COUNTED, [("big", ""), ("small", "")], "things")
     assert value(registry, "things_total", kind="big", owner="") == 0
-    counter["big", ""]()
-    counter["big", ""]()
+    counter.count("big", "")
+    counter.count("big", "")
     counter.add(5, "small", "")
     counter.add(0, "small", "ada")
     assert value(registry, "things_total", kind="big", owner="") == 2
@@ -48,8 +48,8 @@ def test_what_is_outside_becomes_other(registry: CollectorRegistry) -> None:
     counter = ClosedCounter(instruments, COUNTED, [], "things")
     histogram = ClosedHistogram(instruments, TIMED, "work")
     for number in range(50):
-        counter[f"canary-{number}", "ada"]()
-        histogram[f"canary-{number}",](0.5)
+        counter.count(f"canary-{number}", "ada")
+        histogram.observe(f"canary-{number}", 0.5)
     counter.add(50, "canary", "ada")
     assert value(registry, "things_total", kind="other", owner="ada") == 100
     assert value(registry, "work_seconds_count", kind="other") == 50
@@ -66,9 +66,9 @@ def test_what_fails_is_said_once(registry: CollectorRegistry, caplog: pytest.Log
     histogram = ClosedHistogram(instruments, TIMED, "work")
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
-            counter["too", "many", "labels"]()
+            counter.count("too", "many", "labels")
             counter.add(1, "too few")
-            histogram["too", "many"](1.0)
+            histogram.observe(["unhashable"], 1.0)  # type: ignore[arg-type]
     assert [record.getMessage() for record in caplog.records] == [
         "A metric could not be recorded (things); this is said once",
         "A metric could not be recorded (work); this is said once",
@@ -80,12 +80,12 @@ def test_a_trace_is_the_example_of_what_it_took(registry: CollectorRegistry) -> 
     instruments = Instruments("", registry)
     kept = ClosedHistogram(instruments, replace(TIMED, name="kept_seconds", exemplars=True), "kept")
     other = ClosedHistogram(instruments, TIMED, "work")
-    kept["big",](0.1)
+    kept.observe("big", 0.1)
     with_trace = copy_context()
     with_trace.run(CURRENT_TRACE.set, "4bf92f3577b34da6a3ce929d0e0e4736")
     for histogram in (kept, other):
-        with_trace.run(histogram["big",], 0.5)
-    kept["big",](5.0)
+        with_trace.run(histogram.observe, "big", 0.5)
+    kept.observe("big", 5.0)
     found = [
         (sample.name, sample.labels["le"], sample.exemplar.labels, sample.exemplar.value)
         for family in registry.collect()

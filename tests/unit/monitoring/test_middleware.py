@@ -1,8 +1,7 @@
 """The middleware tells of each request once: method, route template, status, duration."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from authly.monitoring.instruments import Instruments, Lookup
+from authly.monitoring.instruments import Instruments
 from authly.monitoring.labels import METHODS
-from authly.monitoring.middleware import Exchange, MetricsMiddleware
+from authly.monitoring.middleware import MetricsMiddleware
 from authly.monitoring.request_metrics import RequestMetrics
 from authly.monitoring.traceparent import CURRENT_TRACE
 from tests.vocabulary import observe, series_of
@@ -34,26 +33,19 @@ class Recorder:
         self.responses: list[tuple[str, str, int]] = []
         self.ended: list[tuple[str, str, float]] = []
         self.traces: list[str] = []
-        self.arrivals = Lookup[str, Callable[[], None]](lambda method: partial(self.started.append, method))
-        self.exchanges = Lookup[tuple[str, str, int], Exchange](lambda kind: RecordedExchange(self, *kind))
 
-
-class RecordedExchange:
-    """Writes down what it is told of requests of one kind."""
-
-    def __init__(self, recorder: Recorder, method: str, endpoint: str, status: int) -> None:
-        self._recorder = recorder
-        self._kind = method, endpoint, status
-
-    def response_started(self) -> None:
+    def request_started(self, method: str) -> None:
         """Write it down."""
-        self._recorder.responses.append(self._kind)
+        self.started.append(method)
 
-    def request_ended(self, seconds: float) -> None:
+    def response_started(self, method: str, endpoint: str, status: int) -> None:
         """Write it down."""
-        method, endpoint, _ = self._kind
-        self._recorder.ended.append((method, endpoint, seconds))
-        self._recorder.traces.append(CURRENT_TRACE.get())
+        self.responses.append((method, endpoint, status))
+
+    def request_ended(self, method: str, endpoint: str, seconds: float) -> None:
+        """Write it down."""
+        self.ended.append((method, endpoint, seconds))
+        self.traces.append(CURRENT_TRACE.get())
 
 
 def application(folder: Path) -> FastAPI:

@@ -32,11 +32,10 @@ def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None
 
 def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: RequestMetrics) -> None:
     """One request moves its counter, its histogram, and the gauge up and down again."""
-    metrics.arrivals["GET"]()
+    metrics.request_started("GET")
     assert value(registry, "authly_http_requests_in_progress", method="GET") == 1
-    exchange = metrics.exchanges["GET", "/x", 200]
-    exchange.response_started()
-    exchange.request_ended(0.3)
+    metrics.response_started("GET", "/x", 200)
+    metrics.request_ended("GET", "/x", 0.3)
     labels = {"method": "GET", "endpoint": "/x"}
     assert value(registry, "authly_http_requests_total", **labels, status_code="200") == 1
     assert value(registry, "authly_http_request_duration_seconds_sum", **labels) == pytest.approx(0.3)
@@ -47,11 +46,10 @@ def test_a_request_is_counted_and_timed(registry: CollectorRegistry, metrics: Re
 
 def test_a_trace_becomes_an_exemplar(registry: CollectorRegistry, metrics: RequestMetrics) -> None:
     """The bucket that a traced request falls in has its trace id as exemplar; a request without leaves none."""
-    exchange = metrics.exchanges["GET", "/x", 200]
     with_trace = copy_context()
     with_trace.run(CURRENT_TRACE.set, "0af7651916cd43dd8448eb211c80319c")
-    with_trace.run(exchange.request_ended, 0.3)
-    exchange.request_ended(0.6)
+    with_trace.run(metrics.request_ended, "GET", "/x", 0.3)
+    metrics.request_ended("GET", "/x", 0.6)
     found = {
         sample.labels["le"]: (sample.exemplar.labels, sample.exemplar.value)
         for family in registry.collect()
@@ -65,10 +63,9 @@ def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: R
     """Methods that clients make up share one series, and are counted as an overflow of the label."""
     for number in range(50):
         method = f"METHOD{number}"
-        metrics.arrivals[method]()
-        exchange = metrics.exchanges[method, "/x", 405]
-        exchange.response_started()
-        exchange.request_ended(0.1)
+        metrics.request_started(method)
+        metrics.response_started(method, "/x", 405)
+        metrics.request_ended(method, "/x", 0.1)
     labels = {"method": "other", "endpoint": "/x"}
     assert value(registry, "authly_http_requests_total", **labels, status_code="405") == 50
     assert value(registry, "authly_http_request_duration_seconds_count", **labels) == 50
@@ -81,9 +78,8 @@ def test_an_unknown_method_becomes_other(registry: CollectorRegistry, metrics: R
 def test_the_number_of_endpoints_is_bounded(registry: CollectorRegistry, metrics: RequestMetrics) -> None:
     """Should a template ever leak what clients choose, its series end at a bound."""
     for number in range(MAX_ENDPOINTS + 100):
-        exchange = metrics.exchanges["GET", f"/{number}", 200]
-        exchange.response_started()
-        exchange.request_ended(0.1)
+        metrics.response_started("GET", f"/{number}", 200)
+        metrics.request_ended("GET", f"/{number}", 0.1)
     endpoints = {
         sample.labels["endpoint"]
         for family in registry.collect()
@@ -105,11 +101,10 @@ def test_a_failing_metric_fails_nothing_and_is_reported_once(
     monkeypatch.setattr(metrics.http_requests, "labels", broken)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
-            exchange = metrics.exchanges["GET", "/never-seen", 200]
-            exchange.response_started()
-            exchange.request_ended(0.1)
+            metrics.response_started("GET", "/never-seen", 200)
+            metrics.request_ended("GET", "/never-seen", 0.1)
     assert [record.message for record in caplog.records] == [
-        "A metric could not be recorded (exchanges); this is said once"
+        "A metric could not be recorded (response_started); this is said once"
     ]
 
 

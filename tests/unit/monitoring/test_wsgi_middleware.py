@@ -1,7 +1,6 @@
 """The WSGI middleware: what counts, when, and by which template; against the standard library's checker too."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
@@ -9,8 +8,6 @@ from wsgiref.validate import validator
 import pytest
 from flask import Flask, Response, abort, stream_with_context
 
-from authly.monitoring.instruments import Lookup
-from authly.monitoring.middleware import Exchange
 from authly.monitoring.traceparent import CURRENT_TRACE
 from authly.monitoring.wsgi_middleware import WSGIMetricsMiddleware
 
@@ -23,28 +20,19 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.traces: list[str] = []
-        self.arrivals = Lookup[str, Callable[[], None]](lambda method: partial(self.calls.append, ("started", method)))
-        self.exchanges = Lookup[tuple[str, str, int], Exchange](
-            lambda kind: RecordedExchange(self.calls, self.traces, kind)
-        )
 
-
-class RecordedExchange:
-    """Notes what it is told of one request."""
-
-    def __init__(self, calls: list[Call], traces: list[str], of: Call) -> None:
-        self._calls = calls
-        self._traces = traces
-        self._of = of
-
-    def response_started(self) -> None:
+    def request_started(self, method: str) -> None:
         """Note it."""
-        self._calls.append(("response", *self._of))
+        self.calls.append(("started", method))
 
-    def request_ended(self, seconds: float) -> None:
+    def response_started(self, method: str, endpoint: str, status: int) -> None:
         """Note it."""
-        self._calls.append(("ended", seconds))
-        self._traces.append(CURRENT_TRACE.get())
+        self.calls.append(("response", method, endpoint, status))
+
+    def request_ended(self, _method: str, _endpoint: str, seconds: float) -> None:
+        """Note it."""
+        self.calls.append(("ended", seconds))
+        self.traces.append(CURRENT_TRACE.get())
 
 
 class Server:

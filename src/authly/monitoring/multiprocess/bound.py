@@ -1,188 +1,209 @@
-"""Writes bound to children of metrics, for code that makes them for each request.
+"""Writes bound to places: recording calls that remember where the value of given labels is kept.
 
-They do what the children's own ``inc`` and ``observe`` do, without asking again at each call what does not change:
-whether the child may be written to, and in which bucket to begin to look. Where each of their lines is one step for
-other threads they take no lock either, which would cost as much as the rest (docs/decisions/0021). They never raise.
-This is the one place that reaches behind prometheus-client's metrics, to their values.
+A call looks its labels up, and writes to two cells; it does what ``labels(...).inc()`` and ``labels(...).observe()`` do
+without asking again what does not change. One function and nothing below it, because a request pays for what a call
+touches (docs/decisions/0092); and one step for other threads for each value, so that no lock is taken, which would cost
+as much as the rest (docs/decisions/0021). A call never raises. This is the one place that reaches behind
+prometheus-client's metrics, to their values.
 """
 
 import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.samples import Exemplar
 
-from authly.monitoring.multiprocess.values import StoredValue
+from authly.monitoring.multiprocess.values import Place, StoredValue
 
-Increment = Callable[[], None]
-Observation = Callable[[float], None]
+Labels = tuple[Any, ...]
+# Returns labels as they may be recorded: themselves, or others in the place of what may not be.
+Close = Callable[[Labels], Labels]
 # Says of which trace that is which happens now; empty if of none. ``str`` knows of none.
 Trace = Callable[[], str]
 # Is called while the exception is handled that kept something from being recorded.
 Failed = Callable[[], None]
+
+
+class Measured(NamedTuple):
+    """The children that one event is recorded in: how often it was, by how much that changes, and how long it took."""
+
+    number: Counter | Gauge
+    by: float
+    durations: Histogram
+
 
 # CPython lets other threads run where a function begins, where a loop goes back and after a call; a line without any
 # of these is one step. Without the interpreter's global lock it is not.
 _LINES_ARE_STEPS: Final = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-def increment(child: Counter | Gauge, failed: Failed) -> Increment:
-    """Return what adds 1 to a counter or a gauge.
+def counting(close: Close, make: Callable[[Labels], Counter | Gauge], failed: Failed) -> Callable[..., None]:
+    """Return what adds 1 to the counter or the gauge of the labels that it is called with.
 
     Args:
-        child: of a metric that has labels, or a metric without.
-        failed: called where it fails.
+        close: asked about labels at their first use, and each time where it returns others.
+        make: returns the child of closed labels; asked once.
+        failed: called where something fails.
     """
-    value = child._value
+    places: dict[Labels, Place] = {}
+    children: dict[Labels, Counter | Gauge] = {}
 
-    def add_one() -> None:
+    def count(*labels: Any) -> None:
         try:
-            value.inc(1.0)
+            cells, index, dense, dense_index = places[labels]
+            cells[index] = dense[dense_index] = cells[index] + 1.0
+        except Exception:  # noqa: BLE001 - not looked for yet, or the parent's of a forked child; nothing is added
+            find_and_count(labels)
+
+    def find_and_count(labels: Labels) -> None:
+        try:
+            closed = labels if labels in children else close(labels)
+            child = children.get(closed) or children.setdefault(closed, make(closed))
+            child._value.inc(1.0)
+            place = _place(child._value)
+            if place and closed == labels:
+                places[labels] = place
         except Exception:  # noqa: BLE001
             failed()
 
-    if not _LINES_ARE_STEPS or type(value) is not StoredValue:
-        return add_one
-    store = value._store
-
-    def add_one_at_once() -> None:
-        # Memory that stands in for a cell is reached by calls.
-        if store.has_homeless:
-            add_one()
-            return
-        try:
-            value._cells[value._index] = value._dense[value._dense_index] = value._cells[value._index] + 1.0
-        except Exception:  # noqa: BLE001 - in a forked child it has no place yet, and nothing has been added
-            add_one()
-
-    return add_one_at_once
+    return count
 
 
-def completion(in_progress: Gauge, durations: Histogram, failed: Failed, trace: Trace = str) -> Observation:
-    """Return what takes 1 from a gauge and observes an amount in a histogram.
+def observing(
+    close: Close, make: Callable[[Labels], Histogram], failed: Failed, trace: Trace = str
+) -> Callable[[str, float], None]:
+    """Return what observes an amount in the histogram of the label that it is called with.
 
     Args:
-        in_progress: what is under way.
-        durations: how long it took.
-        failed: called where it fails.
+        close: asked about a label at its first use, and each time where it returns another.
+        make: returns the child of a closed label; asked once.
+        failed: called where something fails.
         trace: says of which trace it was, which is then the exemplar of its bucket.
     """
-    return _change_and_observe(in_progress._value, -1.0, durations, failed, trace)
+    places: dict[str, tuple[tuple[float, ...], Place, tuple[Place, ...]]] = {}
+    children: dict[Labels, Histogram] = {}
 
-
-def observation(durations: Histogram, failed: Failed, trace: Trace = str) -> Observation:
-    """Return what observes an amount in a histogram.
-
-    Args:
-        durations: the histogram.
-        failed: called where it fails.
-        trace: says of which trace it was, which is then the exemplar of its bucket.
-    """
-    total, buckets = durations._sum, durations._buckets
-    bounds = durations._upper_bounds
-    note = _exemplar(durations, failed, trace)
-
-    def observe(amount: float, done: int = 0) -> None:
-        try:
-            if done < 1:
-                total.inc(amount)
-            buckets[bisect_left(bounds, amount)].inc(1.0)
-        except Exception:  # noqa: BLE001
-            failed()
-        if trace():
-            note(amount)
-
-    if not _LINES_ARE_STEPS or not all(type(value) is StoredValue for value in (total, *buckets)):
-        return observe
-    store = total._store
-
-    def observe_at_once(amount: float) -> None:
-        # Looked for first: behind a call, what has been asked may not be so any more.
-        bucket = buckets[bisect_left(bounds, amount)]
-        if store.has_homeless:
-            observe(amount)
-            return
+    def observe(label: str, amount: float) -> None:
         done = 0
         try:
-            total._cells[total._index] = total._dense[total._dense_index] = total._cells[total._index] + amount
+            bounds, total, buckets = places[label]
+            cells, index, dense, dense_index = total
+            cells[index] = dense[dense_index] = cells[index] + amount
             done = 1
-            bucket._cells[bucket._index] = bucket._dense[bucket._dense_index] = bucket._cells[bucket._index] + 1.0
-        except Exception:  # noqa: BLE001 - in a forked child one may have a place, and the other none yet
-            observe(amount, done)
+            bucket = 0
+            while amount > bounds[bucket]:
+                bucket += 1
+            cells, index, dense, dense_index = buckets[bucket]
+            cells[index] = dense[dense_index] = cells[index] + 1.0
+        except Exception:  # noqa: BLE001 - of a forked child's values one may have a place already
+            find_and_observe(label, amount, done)
             return
         if trace():
-            note(amount)
+            _keep(children[label,], amount, trace, failed)
 
-    return observe_at_once
-
-
-def tally(count: Counter, durations: Histogram, failed: Failed, trace: Trace = str) -> Observation:
-    """Return what adds 1 to a counter and observes an amount in a histogram.
-
-    Args:
-        count: how often it was done.
-        durations: how long it took.
-        failed: called where it fails.
-        trace: says of which trace it was, which is then the exemplar of its bucket.
-    """
-    return _change_and_observe(count._value, 1.0, durations, failed, trace)
-
-
-def _change_and_observe(number: Any, by: float, durations: Histogram, failed: Failed, trace: Trace) -> Observation:
-    """Return what adds a constant to the value of a counter or a gauge, and observes an amount in a histogram."""
-    total, buckets = durations._sum, durations._buckets
-    bounds = durations._upper_bounds
-    note = _exemplar(durations, failed, trace)
-
-    def record(amount: float, done: int = 0) -> None:
+    def find_and_observe(label: str, amount: float, done: int) -> None:
         try:
-            if done < 1:
-                number.inc(by)
-            if done < 2:
-                total.inc(amount)
-            buckets[bisect_left(bounds, amount)].inc(1.0)
+            labels = (label,)
+            closed = labels if labels in children else close(labels)
+            child = children.get(closed) or children.setdefault(closed, make(closed))
+            _observe(child, amount, done)
+            bound = _places(child)
+            if bound and closed == labels:
+                places[label] = bound
         except Exception:  # noqa: BLE001
             failed()
-        if trace():
-            note(amount)
-
-    if not _LINES_ARE_STEPS or not all(type(value) is StoredValue for value in (number, total, *buckets)):
-        return record
-    store = number._store
-
-    def record_at_once(amount: float) -> None:
-        # Looked for first: behind a call, what has been asked may not be so any more.
-        bucket = buckets[bisect_left(bounds, amount)]
-        if store.has_homeless:
-            record(amount)
             return
+        if trace():
+            _keep(child, amount, trace, failed)
+
+    return observe
+
+
+def measuring(
+    close: Close, make: Callable[[Labels], Measured], failed: Failed, trace: Trace = str
+) -> Callable[[str, str, float], None]:
+    """Return what counts an event of the two labels that it is called with, and observes how long it took.
+
+    Args:
+        close: asked about labels at their first use, and each time where it returns others.
+        make: returns the children of closed labels; asked once.
+        failed: called where something fails.
+        trace: says of which trace it was, which is then the exemplar of its bucket.
+    """
+    places: dict[Labels, tuple[float, Place, tuple[float, ...], Place, tuple[Place, ...]]] = {}
+    children: dict[Labels, Measured] = {}
+
+    def measure(first: str, second: str, amount: float) -> None:
         done = 0
         try:
-            number._cells[number._index] = number._dense[number._dense_index] = number._cells[number._index] + by
+            by, number, bounds, total, buckets = places[first, second]
+            cells, index, dense, dense_index = number
+            cells[index] = dense[dense_index] = cells[index] + by
             done = 1
-            total._cells[total._index] = total._dense[total._dense_index] = total._cells[total._index] + amount
+            cells, index, dense, dense_index = total
+            cells[index] = dense[dense_index] = cells[index] + amount
             done = 2
-            bucket._cells[bucket._index] = bucket._dense[bucket._dense_index] = bucket._cells[bucket._index] + 1.0
-        except Exception:  # noqa: BLE001 - in a forked child some may have a place, and others none yet
-            record(amount, done)
+            bucket = 0
+            while amount > bounds[bucket]:
+                bucket += 1
+            cells, index, dense, dense_index = buckets[bucket]
+            cells[index] = dense[dense_index] = cells[index] + 1.0
+        except Exception:  # noqa: BLE001 - of a forked child's values some may have a place already
+            find_and_measure((first, second), amount, done)
             return
         if trace():
-            note(amount)
+            _keep(children[first, second].durations, amount, trace, failed)
 
-    return record_at_once
-
-
-def _exemplar(durations: Histogram, failed: Failed, trace: Trace) -> Observation:
-    """Return what lets the trace that is running be the exemplar of the bucket that an amount is in."""
-    buckets, bounds = durations._buckets, durations._upper_bounds
-
-    def note(amount: float) -> None:
+    def find_and_measure(labels: Labels, amount: float, done: int) -> None:
         try:
-            buckets[bisect_left(bounds, amount)].set_exemplar(Exemplar({"trace_id": trace()}, amount, time.time()))
+            closed = labels if labels in children else close(labels)
+            child = children.get(closed) or children.setdefault(closed, make(closed))
+            if done < 1:
+                child.number._value.inc(child.by)
+            _observe(child.durations, amount, done - 1)
+            number, bound = _place(child.number._value), _places(child.durations)
+            if number and bound and closed == labels:
+                places[labels] = (child.by, number, *bound)
         except Exception:  # noqa: BLE001
             failed()
+            return
+        if trace():
+            _keep(child.durations, amount, trace, failed)
 
-    return note
+    return measure
+
+
+def _observe(child: Histogram, amount: float, done: int) -> None:
+    """Do what is left of an observation, of which so many values have been written already."""
+    if done < 1:
+        child._sum.inc(amount)
+    _bucket(child, amount).inc(1.0)
+
+
+def _keep(child: Histogram, amount: float, trace: Trace, failed: Failed) -> None:
+    """Let the trace that is running be the exemplar of the bucket that an amount is in."""
+    try:
+        _bucket(child, amount).set_exemplar(Exemplar({"trace_id": trace()}, amount, time.time()))
+    except Exception:  # noqa: BLE001
+        failed()
+
+
+def _bucket(child: Histogram, amount: float) -> Any:
+    return child._buckets[bisect_left(child._upper_bounds, amount)]
+
+
+def _places(child: Histogram) -> tuple[tuple[float, ...], Place, tuple[Place, ...]] | None:
+    """Return the edges of a histogram, and where its sum and its buckets are kept; None unless all of them are."""
+    total = _place(child._sum)
+    if total is None:
+        return None
+    buckets = tuple(filter(None, map(_place, child._buckets)))
+    return (tuple(child._upper_bounds), total, buckets) if len(buckets) == len(child._buckets) else None
+
+
+def _place(value: Any) -> Place | None:
+    """Return where a value is kept for as long as this process has its files; None where a lock must be taken."""
+    return value.place if _LINES_ARE_STEPS and type(value) is StoredValue else None

@@ -136,8 +136,6 @@ class Store:
         self._failures: dict[str, tuple[OSError | file_format.CorruptFileError, float]] = {}
         # Values for which memory stands in.
         self._homeless: weakref.WeakSet[StoredValue] = weakref.WeakSet()
-        # Whether there may be any.
-        self.has_homeless = False
         # Counts how often all places were given up, so that memory standing in for a cell can tell it is the parent's.
         self.generation = 0
         self._dropped: dict[str, StoredValue] = {}
@@ -174,7 +172,6 @@ class Store:
             self._dropped.clear()
             self._failures.clear()
             self._homeless.clear()
-            self.has_homeless = False
             self.generation += 1
             if self._lease is not None:
                 self._lease.close()
@@ -207,14 +204,12 @@ class Store:
     def shelter(self, value: "StoredValue") -> Place:
         """Return memory to stand in for the cell of a value."""
         self._homeless.add(value)
-        self.has_homeless = True
         stand = _Stand(value, self)
         return stand, 0, stand, _WRITTEN
 
     def house(self, value: "StoredValue") -> None:
         """Note that a value has found its cell."""
         self._homeless.discard(value)
-        self.has_homeless = bool(self._homeless)
 
     def refer(self, prefix: str, key: bytes) -> None:
         """Note that there is one more value for a key."""
@@ -365,6 +360,17 @@ class StoredValue:
         if not sys.is_finalizing():
             with self._lock:
                 self._store.release(self._prefix, self._key)
+
+    @property
+    def place(self) -> Place | None:
+        """Where the value is, in files that this process has open; None while memory stands in for it.
+
+        It stays there until the files are closed, and raises ValueError from then on.
+        """
+        with self._lock:
+            if isinstance(self._cells, _Stand):
+                return None
+            return self._cells, self._index, self._dense, self._dense_index
 
     def _place(self) -> None:
         """Find the cell of this value, or let memory stand in for it."""

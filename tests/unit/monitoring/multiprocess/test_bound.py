@@ -5,9 +5,11 @@ import dis
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from inspect import getclosurevars
+from itertools import groupby
 from pathlib import Path
 from types import CodeType
+from typing import Any
 from uuid import uuid4
 
 import prometheus_client.values
@@ -30,14 +32,42 @@ class Bound:
         self.counter = Counter("c", "Help.", registry=registry)
         self.gauge = Gauge("g", "Help.", multiprocess_mode="livesum", registry=registry)
         self.histogram = Histogram("h", "Help.", buckets=(1.0, 2.0), registry=registry)
-        self.count = bound.increment(self.counter, self._fail)
-        self.begin = bound.increment(self.gauge, self._fail)
-        self.end = bound.completion(self.gauge, self.histogram, self._fail)
-        self.observe = bound.observation(self.histogram, self._fail)
-        self.tally = bound.tally(self.counter, self.histogram, self._fail)
+        counted = bound.Measured(self.counter, 1.0, self.histogram)
+        ended = bound.Measured(self.gauge, -1.0, self.histogram)
+        self.functions: dict[str, Callable[..., None]] = {
+            "count": bound.counting(_same, lambda _: self.counter, self._fail),
+            "begin": bound.counting(_same, lambda _: self.gauge, self._fail),
+            "end": bound.measuring(_same, lambda _: ended, self._fail, self._trace),
+            "observe": bound.observing(_same, lambda _: self.histogram, self._fail, self._trace),
+            "tally": bound.measuring(_same, lambda _: counted, self._fail, self._trace),
+        }
+        self.trace = ""
 
     def _fail(self) -> None:
         self.failures += 1
+
+    def _trace(self) -> str:
+        return self.trace
+
+    def count(self) -> None:
+        """Count one."""
+        self.functions["count"]()
+
+    def begin(self) -> None:
+        """Add 1 to the gauge."""
+        self.functions["begin"]()
+
+    def end(self, amount: float) -> None:
+        """Take 1 from the gauge, and observe an amount."""
+        self.functions["end"]("GET", "/", amount)
+
+    def observe(self, amount: float) -> None:
+        """Observe an amount."""
+        self.functions["observe"]("GET", amount)
+
+    def tally(self, amount: float) -> None:
+        """Count one, and observe an amount."""
+        self.functions["tally"]("GET", "/", amount)
 
     def numbers(self) -> tuple[float, float, float, list[float]]:
         """Return the numbers of the counter, the gauge, the sum and the buckets."""
@@ -47,6 +77,10 @@ class Bound:
             self.histogram._sum.get(),
             [bucket.get() for bucket in self.histogram._buckets],
         )
+
+
+def _same(labels: bound.Labels) -> bound.Labels:
+    return labels
 
 
 @contextlib.contextmanager
@@ -117,7 +151,7 @@ def test_threads_lose_nothing_while_values_find_their_places(tmp_path: Path, mon
     with stored_in(tmp_path, max_bytes=1) as store:
         monkeypatch.setattr(store, "_monotonic", lambda: 0.0)
         metrics = Bound()
-        assert store.has_homeless
+        assert store._homeless
 
         def write() -> None:
             for number in range(ROUNDS):
@@ -129,7 +163,7 @@ def test_threads_lose_nothing_while_values_find_their_places(tmp_path: Path, mon
                     store._monotonic = lambda: 1e9
 
         _compete([write] * THREADS)
-        assert not store.has_homeless
+        assert not store._homeless
         total = float(THREADS * ROUNDS)
         assert metrics.numbers() == (total, 0.0, total, [total, 0.0, 0.0])
 
@@ -157,58 +191,76 @@ answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert console.run("answer = metrics.numbers()") == [0.0, 1.0, 0.0, [0.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("place", [1, 2])
-def test_a_place_lost_half_way_costs_no_observation(metrics: Bound, place: int) -> None:
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_place_lost_half_way_costs_no_observation(metrics: Bound, lost: int) -> None:
     """Of the two writes of an observation each is done once, whichever finds its cell gone."""
-    gone = [metrics.histogram._sum, metrics.histogram._buckets[0]][place - 1]
-    gone._cells = memoryview(bytearray(8)).cast("d")
-    gone._index = 0
-    gone._cells.release()
-    metrics.observe(1.0)
+    with _losing([metrics.histogram._sum, metrics.histogram._buckets[0]][lost - 1]):
+        metrics.observe(1.0)
+    for _ in range(3):
+        metrics.observe(1.0)
     assert metrics.failures == 0
-    assert metrics.numbers() == (0.0, 0.0, 1.0, [1.0, 0.0, 0.0])
+    once = 3.0, 4.0
+    assert metrics.numbers() == (0.0, 0.0, once[lost != 1], [once[lost != 2], 0.0, 0.0])
 
 
-@pytest.mark.parametrize("place", [1, 2, 3])
-def test_a_place_lost_half_way_costs_no_write(metrics: Bound, place: int) -> None:
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_place_lost_half_way_costs_no_write(metrics: Bound, lost: int) -> None:
     """Of the writes of an end each is done once, whichever of them is the first to find its cell gone."""
-    gone = [metrics.gauge._value, metrics.histogram._sum, metrics.histogram._buckets[0]][place - 1]
-    gone._cells = memoryview(bytearray(8)).cast("d")
-    gone._index = 0
-    gone._cells.release()
-    metrics.end(1.0)
+    with _losing([metrics.gauge._value, metrics.histogram._sum, metrics.histogram._buckets[0]][lost - 1]):
+        metrics.end(1.0)
+    for _ in range(3):
+        metrics.end(1.0)
     assert metrics.failures == 0
-    assert metrics.numbers() == (0.0, -1.0, 1.0, [1.0, 0.0, 0.0])
+    once = 3.0, 4.0
+    assert metrics.numbers() == (0.0, -once[lost != 1], once[lost != 2], [once[lost != 3], 0.0, 0.0])
+
+
+@contextlib.contextmanager
+def _losing(value: Any) -> Iterator[None]:
+    """Let a value be in a place of its own meanwhile, which is gone afterwards with what was written to it."""
+    cells = memoryview(bytearray(8)).cast("d")
+    value._cells, value._index = cells, 0
+    yield
+    cells.release()
 
 
 @pytest.mark.parametrize("steps", [True, False], ids=["without a lock", "with a lock"])
-def test_a_trace_is_the_exemplar_of_its_bucket(store: Store, monkeypatch: pytest.MonkeyPatch, *, steps: bool) -> None:
-    """Whatever observes keeps the trace that is running, a lost place or not; without one nothing is kept."""
+@pytest.mark.parametrize("name", ["observe", "end", "tally"])
+def test_a_trace_is_the_exemplar_of_its_bucket(
+    metrics: Bound, monkeypatch: pytest.MonkeyPatch, name: str, *, steps: bool
+) -> None:
+    """Whatever observes keeps the trace that is running, at first and later; without one nothing is kept."""
     monkeypatch.setattr(bound, "_LINES_ARE_STEPS", steps)
-    metrics = Bound()
-    running: list[str] = [""]
-    trace = partial(running.__getitem__, 0)
     bucket = metrics.histogram._buckets[1]
-    for observe in (
-        bound.observation(metrics.histogram, metrics._fail, trace),
-        bound.completion(metrics.gauge, metrics.histogram, metrics._fail, trace),
-        bound.tally(metrics.counter, metrics.histogram, metrics._fail, trace),
-    ):
-        for place_is_lost in (False, True):
-            if place_is_lost:
-                bucket._cells = memoryview(bytearray(8)).cast("d")
-                bucket._index = 0
-                bucket._cells.release()
-            running[0] = uuid4().hex
-            observe(2.0)
-            found = bucket.get_exemplar()
-            assert found is not None
-            assert (found.labels, found.value) == ({"trace_id": running[0]}, 2.0)
-            running[0] = ""
-            observe(2.0)
-            assert bucket.get_exemplar() == found
+    for _ in range(2):
+        metrics.trace = uuid4().hex
+        getattr(metrics, name)(2.0)
+        found = bucket.get_exemplar()
+        assert found is not None
+        assert (found.labels, found.value) == ({"trace_id": metrics.trace}, 2.0)
+        metrics.trace = ""
+        getattr(metrics, name)(2.0)
+        assert bucket.get_exemplar() == found
     assert metrics.failures == 0
-    assert metrics.numbers() == (4.0, -4.0, 24.0, [0.0, 12.0, 0.0])
+    assert metrics.numbers()[2:] == (8.0, [0.0, 4.0, 0.0])
+
+
+def test_labels_that_are_closed_are_asked_about_each_time(store: Store) -> None:
+    """What is written under other labels than it was called with is remembered under these alone."""
+    counter = Counter("c", "Help.", ["kind"], registry=CollectorRegistry())
+    asked: list[bound.Labels] = []
+
+    def close(labels: bound.Labels) -> bound.Labels:
+        asked.append(labels)
+        return labels if labels == ("known",) else ("other",)
+
+    count = bound.counting(close, lambda labels: counter.labels(*labels), pytest.fail)
+    for kind in ("known", "strange", "strange", "known", "other"):
+        count(kind)
+    assert asked == [("known",), ("strange",), ("strange",)]
+    assert counter.labels("known")._value.get() == 2.0
+    assert counter.labels("other")._value.get() == 3.0
+    assert set(getclosurevars(count).nonlocals["places"]) == {("known",), ("other",)}
 
 
 def test_what_cannot_be_written_is_told_and_raises_nothing(metrics: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,31 +278,29 @@ def test_what_cannot_be_written_is_told_and_raises_nothing(metrics: Bound, monke
     assert metrics.failures == 3
 
 
-@pytest.mark.parametrize(("name", "writes"), [("count", 1), ("begin", 1), ("end", 3), ("observe", 2)])
+@pytest.mark.parametrize(("name", "writes"), [("count", 1), ("begin", 1), ("end", 3), ("observe", 2), ("tally", 3)])
 def test_nothing_runs_between_reading_a_cell_and_storing_to_it(metrics: Bound, name: str, writes: int) -> None:
-    """From reading whether all have a place to the last store there is no call, no jump back and no wait."""
-    code: CodeType = getattr(metrics, name).__code__
-    steps = list(dis.get_instructions(code))
-    first = next(index for index, step in enumerate(steps) if step.argval == "has_homeless")
-    last = max(index for index, step in enumerate(steps) if step.opname == "STORE_SUBSCR")
-    stores = [step for step in steps[first : last + 1] if step.opname == "STORE_SUBSCR"]
-    assert len(stores) == 2 * writes
-    # Where all have their places; the calls of the other branch come back to the caller.
-    returns = next(index for index in range(first, last) if steps[index].opname.startswith("RETURN"))
-    between = {step.opname for step in steps[returns + 1 : last]}
-    assert not {opname for opname in between if opname.startswith(("CALL", "PRECALL", "JUMP_BACKWARD", "RESUME"))}
-    assert "SEND" not in between
+    """A line that writes, to a cell of either file, has no call, no jump back and no wait."""
+    code: CodeType = metrics.functions[name].__code__
+    stores = 0
+    for _, steps in groupby(dis.get_instructions(code), lambda step: step.positions and step.positions.lineno):
+        names = [step.opname for step in steps]
+        if "STORE_SUBSCR" in names:
+            assert names.count("STORE_SUBSCR") == 2
+            assert not [name for name in names if name.startswith(("CALL", "PRECALL", "JUMP_BACK", "RESUME", "SEND"))]
+            stores += 1
+    assert stores == writes
 
 
-def test_without_the_global_lock_the_lock_is_taken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a line is no step for other threads, what is bound calls what takes the lock."""
+def test_without_the_global_lock_the_lock_is_taken(metrics: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a line is no step for other threads, what takes the lock is called each time."""
     monkeypatch.setattr(bound, "_LINES_ARE_STEPS", False)
-    metrics = Bound()
-    metrics.begin()
-    metrics.end(1.0)
-    metrics.count()
-    assert metrics.numbers() == (1.0, 0.0, 1.0, [1.0, 0.0, 0.0])
-    assert "has_homeless" not in metrics.count.__code__.co_names
+    for _ in range(2):
+        metrics.begin()
+        metrics.end(1.0)
+        metrics.count()
+    assert metrics.numbers() == (2.0, 0.0, 2.0, [2.0, 0.0, 0.0])
+    assert [getclosurevars(metrics.functions[name]).nonlocals["places"] for name in ("begin", "end")] == [{}, {}]
 
 
 def _compete(calls: list[Callable[[], None]]) -> None:
