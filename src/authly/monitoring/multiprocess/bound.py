@@ -11,7 +11,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.samples import Exemplar
@@ -35,6 +35,31 @@ class Measured(NamedTuple):
     durations: Histogram
 
 
+_Child = TypeVar("_Child")
+
+
+class _Children(Generic[_Child]):
+    """The children of metrics by their labels, each made once.
+
+    Args:
+        close: returns labels as they may be recorded.
+        make: returns the child of closed labels.
+    """
+
+    def __init__(self, close: Close, make: Callable[[Labels], _Child]) -> None:
+        self._close = close
+        self._make = make
+        self._made: dict[Labels, _Child] = {}
+
+    def find(self, labels: Labels) -> tuple[_Child, bool]:
+        """Return the child that labels are recorded in, and whether it is under these very labels."""
+        closed = labels if labels in self._made else self._close(labels)
+        child = self._made.get(closed)
+        if child is None:
+            child = self._made[closed] = self._make(closed)
+        return child, closed == labels
+
+
 # CPython lets other threads run where a function begins, where a loop goes back and after a call; a line without any
 # of these is one step. Without the interpreter's global lock it is not.
 _LINES_ARE_STEPS: Final = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -49,7 +74,7 @@ def counting(close: Close, make: Callable[[Labels], Counter | Gauge], failed: Fa
         failed: called where something fails.
     """
     places: dict[Labels, Place] = {}
-    children: dict[Labels, Counter | Gauge] = {}
+    children = _Children(close, make)
 
     def count(*labels: Any) -> None:
         try:
@@ -60,11 +85,10 @@ def counting(close: Close, make: Callable[[Labels], Counter | Gauge], failed: Fa
 
     def find_and_count(labels: Labels) -> None:
         try:
-            closed = labels if labels in children else close(labels)
-            child = children.get(closed) or children.setdefault(closed, make(closed))
+            child, is_known = children.find(labels)
             child._value.inc(1.0)
             place = _place(child._value)
-            if place and closed == labels:
+            if place and is_known:
                 places[labels] = place
         except Exception:  # noqa: BLE001
             failed()
@@ -84,7 +108,7 @@ def observing(
         trace: says of which trace it was, which is then the exemplar of its bucket.
     """
     places: dict[str, tuple[tuple[float, ...], Place, tuple[Place, ...]]] = {}
-    children: dict[Labels, Histogram] = {}
+    children = _Children(close, make)
 
     def observe(label: str, amount: float) -> None:
         done = 0
@@ -102,16 +126,14 @@ def observing(
             find_and_observe(label, amount, done)
             return
         if trace():
-            _keep(children[label,], amount, trace, failed)
+            _keep(children.find((label,))[0], amount, trace, failed)
 
     def find_and_observe(label: str, amount: float, done: int) -> None:
         try:
-            labels = (label,)
-            closed = labels if labels in children else close(labels)
-            child = children.get(closed) or children.setdefault(closed, make(closed))
+            child, is_known = children.find((label,))
             _observe(child, amount, done)
             bound = _places(child)
-            if bound and closed == labels:
+            if bound and is_known:
                 places[label] = bound
         except Exception:  # noqa: BLE001
             failed()
@@ -134,7 +156,7 @@ def measuring(
         trace: says of which trace it was, which is then the exemplar of its bucket.
     """
     places: dict[Labels, tuple[float, Place, tuple[float, ...], Place, tuple[Place, ...]]] = {}
-    children: dict[Labels, Measured] = {}
+    children = _Children(close, make)
 
     def measure(first: str, second: str, amount: float) -> None:
         done = 0
@@ -155,17 +177,16 @@ def measuring(
             find_and_measure((first, second), amount, done)
             return
         if trace():
-            _keep(children[first, second].durations, amount, trace, failed)
+            _keep(children.find((first, second))[0].durations, amount, trace, failed)
 
     def find_and_measure(labels: Labels, amount: float, done: int) -> None:
         try:
-            closed = labels if labels in children else close(labels)
-            child = children.get(closed) or children.setdefault(closed, make(closed))
+            child, is_known = children.find(labels)
             if done < 1:
                 child.number._value.inc(child.by)
             _observe(child.durations, amount, done - 1)
             number, bound = _place(child.number._value), _places(child.durations)
-            if number and bound and closed == labels:
+            if number and bound and is_known:
                 places[labels] = (child.by, number, *bound)
         except Exception:  # noqa: BLE001
             failed()
