@@ -77,4 +77,7 @@ def test_a_call_that_fails_raises_nothing_and_is_said_once(
                 call()
             lines = [record.message for record in caplog.records]
             assert len(lines) == len(set(lines)), name
+            # The failure alone: no look-up before it, which would show labels that a client may have chosen.
+            causes = [record.exc_info[1] for record in caplog.records if record.exc_info]
+            assert all(cause is not None and cause.__context__ is None for cause in causes), name
             assert lines or place == "children", name

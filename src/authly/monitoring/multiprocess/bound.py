@@ -3,8 +3,11 @@
 A call looks its labels up, and writes to two cells; it does what ``labels(...).inc()`` and ``labels(...).observe()`` do
 without asking again what does not change. One function and nothing below it, because a request pays for what a call
 touches (docs/decisions/0092); and one step for other threads for each value, so that no lock is taken, which would cost
-as much as the rest (docs/decisions/0021). A call never raises. This is the one place that reaches behind
-prometheus-client's metrics, to their values.
+as much as the rest (docs/decisions/0021). This is the one place that reaches behind prometheus-client's metrics, to
+their values.
+
+A call never raises. What was not found is looked for behind the ``except``: a failure that is reported then is not
+shown as the consequence of a look-up, with labels that a client may have chosen.
 """
 
 import sys
@@ -80,8 +83,11 @@ def counting(close: Close, make: Callable[[Labels], Counter | Gauge], failed: Fa
         try:
             cells, index, dense, dense_index = places[labels]
             cells[index] = dense[dense_index] = cells[index] + 1.0
-        except Exception:  # noqa: BLE001 - not looked for yet, or the parent's of a forked child; nothing is added
-            find_and_count(labels)
+        except Exception:  # noqa: BLE001, S110 - not looked for yet, or the parent's of a forked child; nothing is added
+            pass
+        else:
+            return
+        find_and_count(labels)
 
     def find_and_count(labels: Labels) -> None:
         try:
@@ -122,11 +128,13 @@ def observing(
                 bucket += 1
             cells, index, dense, dense_index = buckets[bucket]
             cells[index] = dense[dense_index] = cells[index] + 1.0
-        except Exception:  # noqa: BLE001 - of a forked child's values one may have a place already
-            find_and_observe(label, amount, done)
+        except Exception:  # noqa: BLE001, S110 - of a forked child's values one may have a place already
+            pass
+        else:
+            if trace():
+                _keep(children.find((label,))[0], amount, trace, failed)
             return
-        if trace():
-            _keep(children.find((label,))[0], amount, trace, failed)
+        find_and_observe(label, amount, done)
 
     def find_and_observe(label: str, amount: float, done: int) -> None:
         try:
@@ -173,11 +181,13 @@ def measuring(
                 bucket += 1
             cells, index, dense, dense_index = buckets[bucket]
             cells[index] = dense[dense_index] = cells[index] + 1.0
-        except Exception:  # noqa: BLE001 - of a forked child's values some may have a place already
-            find_and_measure((first, second), amount, done)
+        except Exception:  # noqa: BLE001, S110 - of a forked child's values some may have a place already
+            pass
+        else:
+            if trace():
+                _keep(children.find((first, second))[0].durations, amount, trace, failed)
             return
-        if trace():
-            _keep(children.find((first, second))[0].durations, amount, trace, failed)
+        find_and_measure((first, second), amount, done)
 
     def find_and_measure(labels: Labels, amount: float, done: int) -> None:
         try:
